@@ -1,0 +1,4 @@
+//! Hands a terminal to a User-Mode Linux kernel.
+#![forbid(unsafe_code)]
+
+fn main() {}

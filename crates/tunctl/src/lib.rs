@@ -1,0 +1,2 @@
+//! Makes, lists and deletes tun and tap devices.
+#![forbid(unsafe_code)]

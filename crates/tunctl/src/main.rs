@@ -1,0 +1,4 @@
+//! Makes, lists and deletes tun and tap devices.
+#![forbid(unsafe_code)]
+
+fn main() {}

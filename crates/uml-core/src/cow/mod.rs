@@ -1,0 +1,1 @@
+//! The COW file format.

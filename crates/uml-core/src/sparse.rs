@@ -1,0 +1,1 @@
+//! Sparse-file I/O.

@@ -1,0 +1,4 @@
+//! The operations of the kernel that no safe wrapper exists for: the only `unsafe` code.
+//!
+//! One operation a block. Each SAFETY note says who keeps the descriptor open, which memory the
+//! kernel reads or writes and why that pointer is valid and unique, and what happens on failure.

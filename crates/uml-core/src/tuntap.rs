@@ -1,0 +1,1 @@
+//! tun and tap devices.

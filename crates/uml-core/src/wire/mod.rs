@@ -1,0 +1,1 @@
+//! Wire formats of the guests' sockets, apart from any I/O.

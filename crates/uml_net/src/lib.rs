@@ -1,0 +1,2 @@
+//! Sets up the host side of a User-Mode Linux guest's network.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! A virtual Ethernet switch for User-Mode Linux guests.
+#![forbid(unsafe_code)]

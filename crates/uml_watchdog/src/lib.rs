@@ -1,0 +1,2 @@
+//! Watches over a User-Mode Linux guest.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! Watches over a User-Mode Linux guest.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! The same scenarios on the reference tools and on ours.
+#![forbid(unsafe_code)]

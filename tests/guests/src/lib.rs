@@ -1,0 +1,2 @@
+//! Real User-Mode Linux guests.
+#![forbid(unsafe_code)]

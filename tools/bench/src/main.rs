@@ -1,0 +1,3 @@
+//! Benchmarks against the reference tools and the peers.
+#![forbid(unsafe_code)]
+fn main() {}

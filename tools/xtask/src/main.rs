@@ -1,0 +1,3 @@
+//! Man pages, completions, fixtures, guest images, reports.
+#![forbid(unsafe_code)]
+fn main() {}
