@@ -1,2 +1,41 @@
-//! What the tests share.
+//! What the tests share: commands with time limits, binaries, network namespaces, real guests.
+//!
+//! A prerequisite that is missing is a panic that names the package to install, never a skip.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test kit fails by panicking; each function's doc says on what"
+)]
+
+pub mod bins;
+pub mod cmd;
+pub mod guest;
+pub mod image;
+pub mod netns;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A bound for anything that should take a moment: generous, since test machines are loaded.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Calls `probe` every few milliseconds until it gives a value.
+///
+/// Panics with `what` when that takes longer than [`PATIENCE`].
+pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain for {what}"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,48 @@
+//! Network namespaces of a test's own.
+
+use std::{process::Command, thread};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
+use crate::{bins::installed, cmd::run};
+
+/// Runs `test` in a thread that has a network namespace of its own (its loopback is up) and a
+/// mount namespace of its own in which `/sys` shows that network namespace.
+///
+/// Commands started in it inherit both. All is gone when the thread and its children are.
+/// Panics when the test does, or without root.
+pub fn isolated<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    let outcome = thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                enter();
+                test()
+            })
+            .join()
+    });
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Puts the calling thread, and what it starts from now on, into new namespaces, as [`isolated`].
+pub fn enter() {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+        .expect("a network namespace of the test's own (root is needed)");
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
+    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).expect("mounting /sys");
+    ip("link set lo up");
+}
+
+/// Runs `ip WORDS…` and returns what it printed. Panics when it fails.
+#[track_caller]
+#[expect(
+    clippy::must_use_candidate,
+    reason = "most calls change something and print nothing"
+)]
+pub fn ip(words: &str) -> String {
+    let mut command = Command::new(installed("ip", "iproute2"));
+    run(command.args(words.split_whitespace())).success().out()
+}
