@@ -1,3 +1,55 @@
-//! Man pages, completions, fixtures, guest images, reports.
+//! What the project does with itself: the demo and the reports.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod conformance_report;
+mod demo;
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use uml_core::console;
+
+/// The demo and the reports of the User-Mode Linux utilities.
+#[derive(Debug, Parser)]
+#[command(name = "xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs the main job with real guests, one line of plain words a step.
+    Demo {
+        /// The folder of the built tools.
+        #[arg(long, value_name = "DIR", default_value = "target/release")]
+        bin_dir: PathBuf,
+        /// Keep the images and consoles in this folder instead of throwing them away.
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+    },
+    /// Reports the conformance scenarios that the last test run ran on the reference and on ours.
+    Conformance {
+        /// Fail unless every known difference was asserted by a scenario, and every tool has some.
+        #[arg(long)]
+        require_all: bool,
+        /// Print the table of differences as Markdown, for the README.
+        #[arg(long)]
+        markdown: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome: Result<(), Box<dyn Error>> = match Cli::parse().task {
+        Task::Demo { bin_dir, keep } => demo::run(&bin_dir, keep.as_deref()),
+        Task::Conformance { markdown: true, .. } => conformance_report::markdown(),
+        Task::Conformance { require_all, .. } => conformance_report::run(require_all),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::report("xtask", &*error);
+            ExitCode::FAILURE
+        }
+    }
+}
