@@ -2,3 +2,6 @@
 //!
 //! One operation a block. Each SAFETY note says who keeps the descriptor open, which memory the
 //! kernel reads or writes and why that pointer is valid and unique, and what happens on failure.
+
+#[cfg(feature = "hostnet")]
+pub(crate) mod tun;
