@@ -1,3 +1,8 @@
 //! Benchmarks against the reference tools and the peers.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bench::main(std::env::args_os())
+}

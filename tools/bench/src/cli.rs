@@ -1,0 +1,78 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Measures the tools against the 2007 ones and the peers, in turn, in one run.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+pub struct Cli {
+    /// What every benchmark takes.
+    #[command(flatten)]
+    pub options: Options,
+    /// What is measured.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every benchmark takes.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// How often each contender runs, after one round that isn't counted
+    #[arg(long, global = true, value_name = "N")]
+    pub runs: Option<usize>,
+    /// Only the rows whose name contains this (may be repeated)
+    #[arg(long, global = true, value_name = "ROW")]
+    pub only: Vec<String>,
+    /// List the rows and their targets, and measure nothing
+    #[arg(long, global = true)]
+    pub list: bool,
+    /// Write the figures of every run to this file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where our tools are
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "target/release"
+    )]
+    pub ours: PathBuf,
+    /// Where the 2007 tools are
+    #[arg(long, global = true, value_name = "DIR", default_value = "/usr/bin")]
+    pub reference: PathBuf,
+}
+
+impl Options {
+    /// Whether a row was asked for.
+    #[must_use]
+    pub fn wants(&self, row: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| row.contains(part))
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// `uml_moo` against the 2007 tool, cp and qemu-img
+    Moo(Moo),
+    /// Everything
+    All(All),
+}
+
+/// Options of the merge benchmark.
+#[derive(Debug, Clone, Args)]
+pub struct Moo {
+    /// Where the disk images are made, and found again by the next run (10 GiB)
+    #[arg(long, value_name = "DIR", default_value = "target/bench/moo")]
+    pub work: PathBuf,
+}
+
+/// Options of all benchmarks.
+#[derive(Debug, Clone, Args)]
+pub struct All {
+    /// The merge benchmark's.
+    #[command(flatten)]
+    pub moo: Moo,
+}
