@@ -128,7 +128,7 @@ fn links_go_up_and_down_and_change_their_mtu() {
         host.set_up(&link.interface, false).unwrap();
         assert!(!host.link(device.name()).unwrap().up);
         // A name that could play tricks with a terminal is nobody's business here.
-        ip("link add name a\u{1b}b type dummy");
+        ip("link add name a\u{1b}b type bridge");
         let names: Vec<String> = host
             .links()
             .unwrap()
