@@ -15,6 +15,8 @@ pub mod cow;
 pub mod hostnet;
 #[cfg(feature = "cow")]
 pub mod sparse;
+#[cfg(feature = "cow")]
+pub mod staged;
 #[cfg(feature = "hostnet")]
 pub mod tuntap;
 
