@@ -4,9 +4,13 @@
 //! years are spelled into it here, and a wrong command line gets the tool's old usage text on
 //! standard error and its old exit code.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind};
+use clap::{
+    Arg, ArgAction, Command, CommandFactory, Parser,
+    builder::{OsStringValueParser, TypedValueParser},
+    error::ErrorKind,
+};
 
 use crate::console;
 
@@ -19,6 +23,25 @@ pub struct Usage {
     pub status: u8,
 }
 
+/// The declaration of a tool's command line, from which parser, man page and completions come.
+///
+/// `--help` and `--version` have no short forms: `-h` and `-V` were wrong command lines, and stay so.
+#[must_use]
+pub fn command<T: CommandFactory>() -> Command {
+    let word = |name: &'static str, action| Arg::new(name).long(name).action(action);
+    T::command()
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .arg(word("help", ArgAction::Help).help("Print help, and exit"))
+        .arg(word("version", ArgAction::Version).help("Print the version, and exit"))
+}
+
+/// A path as the system would take it: an empty one too, which the system then refuses by itself.
+#[must_use]
+pub fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 /// Parses a command line that [`respell`] has been over, `args[0]` being the program's name.
 ///
 /// # Errors
@@ -29,7 +52,7 @@ pub fn parse<T: Parser>(
     args: impl IntoIterator<Item = OsString>,
     usage: Usage,
 ) -> Result<T, ExitCode> {
-    let matched = T::command()
+    let matched = command::<T>()
         .try_get_matches_from(args)
         .and_then(|matches| T::from_arg_matches(&matches));
     matched.map_err(|error| match error.kind() {

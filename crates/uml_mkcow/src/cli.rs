@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Parser;
 use uml_core::cli::Usage;
@@ -27,12 +27,16 @@ pub struct Cli {
     pub force: bool,
 
     /// The COW file to make
-    #[arg(value_name = "COW file")]
+    #[arg(value_name = "COW file", value_parser = uml_core::cli::any_path())]
     pub cow: PathBuf,
 
     /// The backing file: a disk image or a block device
-    #[arg(value_name = "backing file")]
+    #[arg(value_name = "backing file", value_parser = uml_core::cli::any_path())]
     pub backing: PathBuf,
+
+    /// More operands, which were never looked at
+    #[arg(hide = true)]
+    pub ignored: Vec<OsString>,
 }
 
 impl Cli {
