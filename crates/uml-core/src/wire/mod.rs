@@ -1,1 +1,3 @@
 //! Wire formats of the guests' sockets, apart from any I/O.
+
+pub mod mconsole;
