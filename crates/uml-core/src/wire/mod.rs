@@ -1,3 +1,4 @@
 //! Wire formats of the guests' sockets, apart from any I/O.
 
+pub mod helper;
 pub mod mconsole;
