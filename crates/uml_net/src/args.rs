@@ -205,9 +205,7 @@ fn version(word: &[u8]) -> Result<Option<u32>, BadCall> {
 }
 
 fn transport(version: u32, name: &[u8], args: &[&[u8]]) -> Call {
-    let handler = |transport| {
-        Call::unknown(BadCall::Handler { version, transport })
-    };
+    let handler = |transport| Call::unknown(BadCall::Handler { version, transport });
     match (name, version) {
         (b"tuntap", 2..) => tuntap(version, args),
         (b"tuntap", _) => handler("tuntap"),
@@ -234,7 +232,11 @@ fn tuntap(version: u32, args: &[&[u8]]) -> Call {
     match op {
         b"up" => tuntap_up(version, args),
         b"add" | b"del" => {
-            let name = if op == b"add" { "tuntap add" } else { "tuntap del" };
+            let name = if op == b"add" {
+                "tuntap add"
+            } else {
+                "tuntap del"
+            };
             let (reply, address) = match version {
                 4.. => (Reply::Counted, guest_address(name, args, Netmask::Told)),
                 3 => (Reply::Counted, guest_address(name, args, Netmask::Untold)),
@@ -243,7 +245,11 @@ fn tuntap(version: u32, args: &[&[u8]]) -> Call {
                     (Reply::Errors, guest_address(name, args, Netmask::Untold))
                 }
             };
-            let request = if op == b"add" { Request::Add } else { Request::Delete };
+            let request = if op == b"add" {
+                Request::Add
+            } else {
+                Request::Delete
+            };
             Call {
                 reply,
                 request: address.map(request),
@@ -327,11 +333,7 @@ enum Netmask {
     Untold,
 }
 
-fn guest_address(
-    op: &'static str,
-    args: &[&[u8]],
-    mask: Netmask,
-) -> Result<GuestAddress, BadCall> {
+fn guest_address(op: &'static str, args: &[&[u8]], mask: Netmask) -> Result<GuestAddress, BadCall> {
     // Counted first, so that a short call is told so, whatever else is wrong with it.
     let device = nth(args, 0, op)?;
     let guest = nth(args, 1, op)?;
@@ -448,7 +450,11 @@ mod tests {
             "4 add tap0 10.0.0.2 255.255.255.0",
             "4 tuntap add tap0 10.0.0.2 255.255.255.0",
         ] {
-            understood(words, Reply::Counted, Request::Add(add("tap0", [10, 0, 0, 2], mask)));
+            understood(
+                words,
+                Reply::Counted,
+                Request::Add(add("tap0", [10, 0, 0, 2], mask)),
+            );
         }
         understood(
             "4 del tap0 10.0.0.2 255.255.255.0",
@@ -465,7 +471,10 @@ mod tests {
             Reply::Errors,
             Request::Delete(add("tap0", [10, 0, 0, 2], None)),
         );
-        for words in ["3 add tap0 10.0.0.2 255.0.0.0", "del tap0 10.0.0.2 255.0.0.0"] {
+        for words in [
+            "3 add tap0 10.0.0.2 255.0.0.0",
+            "del tap0 10.0.0.2 255.0.0.0",
+        ] {
             assert!(matches!(parse(words).request, Err(BadCall::Handler { .. })));
         }
     }
@@ -478,11 +487,23 @@ mod tests {
         understood("3 slip up 5 10.0.0.1", Reply::Counted, up(5));
         understood("4 slip down", Reply::Counted, Request::SlipDown { line: 0 });
         // The name given is not looked at: anybody could take any device down with it.
-        understood("4 slip down eth0", Reply::Counted, Request::SlipDown { line: 0 });
-        for words in ["2 slip up 5 10.0.0.1", "0 slip up 5 10.0.0.1", "slip up 5 10.0.0.1"] {
+        understood(
+            "4 slip down eth0",
+            Reply::Counted,
+            Request::SlipDown { line: 0 },
+        );
+        for words in [
+            "2 slip up 5 10.0.0.1",
+            "0 slip up 5 10.0.0.1",
+            "slip up 5 10.0.0.1",
+        ] {
             understood(words, Reply::Errors, up(5));
         }
-        understood("1 slip down 5", Reply::Errors, Request::SlipDown { line: 5 });
+        understood(
+            "1 slip down 5",
+            Reply::Errors,
+            Request::SlipDown { line: 5 },
+        );
     }
 
     #[test]
@@ -503,11 +524,26 @@ mod tests {
     #[test]
     fn bad_calls_say_what_is_wrong() {
         for (words, text) in [
-            ("4", "uml_net : bad argument list - if you're running uml_net by\nhand, don't bother.  uml_net is run automatically by UML when\nnecessary."),
-            ("5 tuntap up", "Version mismatch - requested version 5, uml_net supports up to version 4"),
-            ("-4 tuntap up", "Version mismatch - requested version -4, uml_net supports up to version 4"),
-            ("4x tuntap up", "Version mismatch - requested version 4x, uml_net supports up to version 4"),
-            ("99999999999 tuntap up", "Version mismatch - requested version 99999999999, uml_net supports up to version 4"),
+            (
+                "4",
+                "uml_net : bad argument list - if you're running uml_net by\nhand, don't bother.  uml_net is run automatically by UML when\nnecessary.",
+            ),
+            (
+                "5 tuntap up",
+                "Version mismatch - requested version 5, uml_net supports up to version 4",
+            ),
+            (
+                "-4 tuntap up",
+                "Version mismatch - requested version -4, uml_net supports up to version 4",
+            ),
+            (
+                "4x tuntap up",
+                "Version mismatch - requested version 4x, uml_net supports up to version 4",
+            ),
+            (
+                "99999999999 tuntap up",
+                "Version mismatch - requested version 99999999999, uml_net supports up to version 4",
+            ),
             ("4 \u{1b}foo x", "Unknown transport : '\\x1bfoo'"),
             ("1 tuntap up", "No version #1 handler for 'tuntap'"),
             ("4 tuntap up", "Too few arguments to tuntap_up"),
@@ -517,10 +553,19 @@ mod tests {
             ("4 tuntap up 1.2.3", "'1.2.3' is no IPv4 address"),
             ("4 tuntap up 010.0.0.1", "'010.0.0.1' is no IPv4 address"),
             ("4 add tap0 1.2.3.4", "Too few arguments to add"),
-            ("4 add tap0 1.2.3.4 255.0.255.0", "'255.0.255.0' is no netmask"),
-            ("4 add ../x 1.2.3.4 255.0.0.0", "device name '../x' holds '/': '/', ':', '%', white space and control characters are not allowed"),
+            (
+                "4 add tap0 1.2.3.4 255.0.255.0",
+                "'255.0.255.0' is no netmask",
+            ),
+            (
+                "4 add ../x 1.2.3.4 255.0.0.0",
+                "device name '../x' holds '/': '/', ':', '%', white space and control characters are not allowed",
+            ),
             ("2 tuntap up x -1 1.2.3.4", "'-1' is no descriptor"),
-            ("2 tuntap up x 4294967295 1.2.3.4", "'4294967295' is no descriptor"),
+            (
+                "2 tuntap up x 4294967295 1.2.3.4",
+                "'4294967295' is no descriptor",
+            ),
         ] {
             let error = parse(words).request.unwrap_err();
             assert_eq!(error.to_string(), text, "{words}");
@@ -545,7 +590,10 @@ mod tests {
             call(b"abcdefghijklmnop").unwrap_err().to_string(),
             "device name 'abcdefghijklmnop' is 16 bytes long, 15 are allowed"
         );
-        assert_eq!(call(b"t\xff").unwrap_err().to_string(), "'t\\xff' is no device name");
+        assert_eq!(
+            call(b"t\xff").unwrap_err().to_string(),
+            "'t\\xff' is no device name"
+        );
         for name in [b"".as_slice(), b"..", b"a/b", b"%s", b"all", b"a\nb"] {
             assert!(matches!(call(name), Err(BadCall::Device(_))));
         }

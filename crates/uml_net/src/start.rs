@@ -1,6 +1,6 @@
 //! What the caller chose for the process, and what becomes of it.
 
-use std::{env, fs::File, io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd};
 
 use nix::{
     sys::{

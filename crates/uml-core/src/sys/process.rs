@@ -100,11 +100,8 @@ const HEADER: Header = Header {
 
 /// The low and the high half of a mask.
 fn halves(mask: u64) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = mask.to_le_bytes();
-    (
-        u32::from_le_bytes([a, b, c, d]),
-        u32::from_le_bytes([e, f, g, h]),
-    )
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+    (half(mask), half(mask >> 32))
 }
 
 fn mask(low: u32, high: u32) -> u64 {
@@ -128,8 +125,7 @@ impl Capabilities {
         let mut data = [Half::default(); 2];
         // SAFETY: both pointers are to live local variables that nobody else uses; version 3 makes
         // the kernel write two `Half`s at most. On failure nothing is read from them.
-        let result =
-            unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+        let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
         check(result)?;
         let [low, high] = data;
         Ok(Self {
@@ -245,10 +241,7 @@ mod tests {
         let file = File::open("/proc/self/status").unwrap();
         let copy = inherited(file.as_raw_fd()).unwrap();
         assert!(copy.as_raw_fd() >= 3);
-        assert_eq!(
-            inherited(-1).unwrap_err().raw_os_error(),
-            Some(libc::EBADF)
-        );
+        assert_eq!(inherited(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn text(text: &str) -> Vec<u8> {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        bytes.extend_from_slice(text[..end].as_bytes());
+        bytes.extend_from_slice(&text.as_bytes()[..end]);
         bytes.extend_from_slice(CUT.as_bytes());
     }
     for byte in &mut bytes {
@@ -113,8 +113,11 @@ mod tests {
         }
         for length in [TEXT_LIMIT, TEXT_LIMIT + 1, 100_000] {
             // Two bytes a character: a cut must not fall between them.
-            for whole in ["a".repeat(length), "ä".repeat(length), format!("a{}", "ä".repeat(length))]
-            {
+            for whole in [
+                "a".repeat(length),
+                "ä".repeat(length),
+                format!("a{}", "ä".repeat(length)),
+            ] {
                 let bytes = text(&whole);
                 assert!(bytes.len() <= TEXT_LIMIT);
                 assert!(bytes.ends_with(b"...\n\0"));
