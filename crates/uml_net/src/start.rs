@@ -9,7 +9,7 @@ use nix::{
         signal::SigSet,
         stat::{Mode, umask},
     },
-    unistd::{Uid, chdir},
+    unistd::chdir,
 };
 use uml_core::sys::process::{clear_environment, close_inherited, inherited};
 
