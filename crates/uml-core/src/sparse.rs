@@ -4,7 +4,7 @@ use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
 use nix::{
     errno::Errno,
-    fcntl::{FallocateFlags, copy_file_range, fallocate},
+    fcntl::{FallocateFlags, PosixFadviseAdvice, copy_file_range, fallocate, posix_fadvise},
     unistd::{Whence, lseek64},
 };
 
@@ -132,6 +132,13 @@ fn allocate(file: &File, flags: FallocateFlags, range: &Range<u64>) -> io::Resul
         }
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Asks the kernel to forget what it holds of a file in memory, so that the next read is one of
+/// the disk. What isn't on the disk yet stays in memory.
+pub fn forget(file: &File) {
+    // Advice: nothing is lost where it isn't taken.
+    let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }
 
 /// Makes `target` share all blocks of `source`, and as long as it. `Ok(false)`: the file system

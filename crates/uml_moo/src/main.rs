@@ -1,4 +1,8 @@
 //! Merges a User-Mode Linux copy-on-write disk with its backing file.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    uml_moo::run(std::env::args_os())
+}

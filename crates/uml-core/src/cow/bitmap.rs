@@ -119,7 +119,7 @@ impl<'f> Bitmap<'f> {
         let mut from = sectors.start;
         while from < end {
             self.load(from / 8)?;
-            let until = end.min((self.start + self.window.len() as u64) * 8);
+            let until = end.min(self.window_end());
             for run in self.window_runs(from, until) {
                 match into.last_mut() {
                     Some(previous) if previous.end == run.start => previous.end = run.end,
@@ -147,13 +147,33 @@ impl<'f> Bitmap<'f> {
                 from = from.max((data.start - self.geometry.bitmap_offset()) * 8);
                 self.load(from / 8)?;
             }
-            let until = sectors.min((self.start + self.window.len() as u64) * 8);
+            let until = sectors.min(self.window_end());
             if let Some(run) = self.window_runs(from, until).next() {
                 return Ok(Some(run.start));
             }
             from = until;
         }
         Ok(None)
+    }
+
+    /// The first unchanged sector from the changed sector `first` on, or `first + most` if all
+    /// before that changed.
+    ///
+    /// # Errors
+    /// As [`runs_in`](Self::runs_in).
+    pub fn run_end(&mut self, first: u64, most: u64) -> Result<u64, CowError> {
+        let sectors = self.geometry.sectors().min(first.saturating_add(most));
+        let mut from = first;
+        while from < sectors {
+            self.load(from / 8)?;
+            let until = sectors.min(self.window_end());
+            match self.window_runs(from, until).next() {
+                Some(run) if run.start == from && run.end == until => from = until,
+                Some(run) if run.start == from => return Ok(run.end),
+                _ => return Ok(from),
+            }
+        }
+        Ok(from)
     }
 
     /// Walks the whole bitmap once.
@@ -164,10 +184,7 @@ impl<'f> Bitmap<'f> {
         let mut survey = Survey::default();
         let mut from = 0;
         while let Some(first) = self.next_changed(from)? {
-            let until = self
-                .geometry
-                .sectors()
-                .min((self.start + self.window.len() as u64) * 8);
+            let until = self.geometry.sectors().min(self.window_end());
             for run in self.window_runs(first, until) {
                 let joined = survey.last.is_some_and(|last| last + 1 == run.start);
                 survey.runs += u64::from(!joined);
@@ -179,6 +196,11 @@ impl<'f> Bitmap<'f> {
             from = until;
         }
         Ok(survey)
+    }
+
+    /// The first sector whose bit lies behind the window.
+    fn window_end(&self) -> u64 {
+        (self.start + self.window.len() as u64) * 8
     }
 
     /// The runs within `from..until`, all of which lies in the window.
