@@ -1,8 +1,4 @@
-//! Makes, lists and deletes tun and tap devices, and sets up a host's network from a file.
+//! Makes, lists and deletes tun and tap devices.
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    tunctl::run(std::env::args_os())
-}
+fn main() {}

@@ -1,8 +1,11 @@
 //! What the project does with itself: the demo and the reports.
 #![forbid(unsafe_code)]
 
+mod completions;
 mod conformance_report;
 mod demo;
+mod man;
+mod tools;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -37,12 +40,26 @@ enum Task {
         #[arg(long)]
         markdown: bool,
     },
+    /// Writes the man pages.
+    Man {
+        /// Where to.
+        #[arg(long, value_name = "DIR", default_value = "target/man")]
+        out: PathBuf,
+    },
+    /// Writes the completions for bash, zsh and fish.
+    Completions {
+        /// Where to.
+        #[arg(long, value_name = "DIR", default_value = "target/completions")]
+        out: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome: Result<(), Box<dyn Error>> = match Cli::parse().task {
         Task::Demo { bin_dir, keep } => demo::run(&bin_dir, keep.as_deref()),
         Task::Conformance { markdown: true, .. } => conformance_report::markdown(),
+        Task::Man { out } => man::run(&out),
+        Task::Completions { out } => completions::run(&out),
         Task::Conformance { require_all, .. } => conformance_report::run(require_all),
     };
     match outcome {

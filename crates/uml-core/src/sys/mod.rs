@@ -6,8 +6,4 @@
 #[cfg(feature = "cow")]
 pub mod file_range;
 #[cfg(feature = "hostnet")]
-pub mod process;
-#[cfg(feature = "hostnet")]
-pub mod tty;
-#[cfg(feature = "hostnet")]
 pub(crate) mod tun;

@@ -1,4 +1,1 @@
 //! Wire formats of the guests' sockets, apart from any I/O.
-
-pub mod helper;
-pub mod mconsole;

@@ -1,0 +1,38 @@
+//! The tools, as the man pages and completions need them.
+
+use std::path::PathBuf;
+
+use clap::Command;
+use uml_core::cli::command;
+
+/// One tool.
+pub(crate) struct Tool {
+    /// The binary's name.
+    pub(crate) name: &'static str,
+    /// The section of the manual that its page is in.
+    pub(crate) section: &'static str,
+    /// One clause, for the page's NAME line.
+    pub(crate) summary: &'static str,
+    /// Its command line.
+    pub(crate) command: fn() -> Command,
+}
+
+impl Tool {
+    /// The folder of the page's hand-written sections.
+    pub(crate) fn man_dir(&self) -> PathBuf {
+        workspace().join("crates").join(self.name).join("man")
+    }
+}
+
+/// All tools, by name.
+pub(crate) const ALL: [Tool; 1] = [Tool {
+    name: "uml_mkcow",
+    section: "1",
+    summary: "make a copy-on-write disk for a User-Mode Linux guest",
+    command: command::<uml_mkcow::cli::Cli>,
+}];
+
+/// The top of the source tree.
+pub(crate) fn workspace() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
