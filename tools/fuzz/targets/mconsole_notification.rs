@@ -1,0 +1,15 @@
+//! A notification from a guest or a watchdog: no panic, and what is accepted comes back from what
+//! was written.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use uml_core::wire::mconsole::Notification;
+
+fuzz_target!(|datagram: &[u8]| {
+    if let Ok(notification) = Notification::decode(datagram) {
+        let written = notification.encode();
+        let again = Notification::decode(&written).expect("our own notification is one");
+        assert_eq!(again.event, notification.event);
+        assert!(notification.text.starts_with(again.text));
+    }
+});
