@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod console;
 pub mod error;
+pub mod frame;
 pub mod sys;
 pub mod wire;
 

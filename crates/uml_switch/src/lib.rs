@@ -1,2 +1,4 @@
 //! A virtual Ethernet switch for User-Mode Linux guests.
 #![forbid(unsafe_code)]
+
+pub mod fabric;
