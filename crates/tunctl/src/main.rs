@@ -1,4 +1,8 @@
-//! Makes, lists and deletes tun and tap devices.
+//! Makes, lists and deletes tun and tap devices, and sets up a host's network from a file.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tunctl::run(std::env::args_os())
+}

@@ -70,9 +70,14 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 /// The text of an I/O error as `strerror` has it.
 #[must_use]
 pub fn system_text(error: &io::Error) -> String {
+    let text = error.to_string();
     match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
+        // The standard library puts its own suffix behind the system's text.
+        Some(number) => match text.strip_suffix(&format!(" (os error {number})")) {
+            Some(system) => system.to_owned(),
+            None => text,
+        },
+        None => text,
     }
 }
 
@@ -106,6 +111,17 @@ mod tests {
         };
         assert_eq!(chain(&error), "opening COW file '/a/b': File exists");
         assert_eq!(error.errno(), Some(libc::EEXIST));
+    }
+
+    #[test]
+    fn system_texts_are_those_of_the_c_library() {
+        for (number, text) in [
+            (libc::ENOTTY, "Inappropriate ioctl for device"),
+            (libc::ENODEV, "No such device"),
+            (libc::EBUSY, "Device or resource busy"),
+        ] {
+            assert_eq!(system_text(&io::Error::from_raw_os_error(number)), text);
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use testkit::netns::{ip, isolated};
 use uml_core::{
     error::chain,
     hostnet::{
-        BridgeSettings, DeviceName, Host, Interface, IpPrefix, LinkKind, NamePattern, Proxy, Route,
-        VxlanSettings, sysctl::Sysctl,
+        BridgeSettings, DeviceName, Host, Interface, IpPrefix, LinkKind, NamePattern, Origin,
+        Proxy, Route, VxlanSettings, sysctl::Sysctl,
     },
     tuntap::{Device, Existing, Kind, Mode, Step},
 };
@@ -416,5 +416,43 @@ fn hundreds_of_links_are_listed() {
         let mut host = Host::open().unwrap();
         let links = host.links().unwrap();
         assert_eq!(links.len(), devices.len() + 1);
+    });
+}
+
+#[test]
+fn routes_and_proxies_tell_who_made_them() {
+    isolated(|| {
+        let device = tap("t");
+        let mut host = Host::open().unwrap();
+        let interface = interface(&mut host, "t");
+        host.set_up(&interface, true).unwrap();
+        let route = |destination: &str| Route {
+            destination: prefix(destination),
+            interface: interface.clone(),
+            gateway: None,
+        };
+        host.add_route(&route("10.0.0.1/32")).unwrap();
+        host.add_route_of(&route("10.0.0.2/32"), Origin::UML_NET)
+            .unwrap();
+        assert!(ip("route show proto 117").starts_with("10.0.0.2 dev t"));
+        let origin = |host: &mut Host, destination: &str| {
+            let routes = host.routes().unwrap();
+            let entry = routes
+                .into_iter()
+                .find(|entry| entry.destination == prefix(destination));
+            entry.unwrap().origin
+        };
+        assert_eq!(origin(&mut host, "10.0.0.1/32"), Origin::BOOT);
+        assert_eq!(origin(&mut host, "10.0.0.2/32"), Origin::UML_NET);
+
+        let other = IpAddr::from([10, 0, 0, 3]);
+        host.add_proxy(&interface, other).unwrap();
+        host.add_proxy_of(&interface, GUEST, Origin::UML_NET)
+            .unwrap();
+        assert_eq!(host.proxies().unwrap().len(), 2);
+        let ours = host.proxies_of(Origin::UML_NET).unwrap();
+        assert_eq!(ours.len(), 1);
+        assert_eq!(ours[0].address, GUEST);
+        drop(device);
     });
 }

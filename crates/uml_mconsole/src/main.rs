@@ -1,4 +1,8 @@
 //! Talks to the management console of a User-Mode Linux guest.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::{env, process::ExitCode};
+
+fn main() -> ExitCode {
+    uml_mconsole::run(env::args_os())
+}

@@ -1,2 +1,6 @@
 //! Sets up the host side of a User-Mode Linux guest's network.
 #![forbid(unsafe_code)]
+
+pub mod args;
+pub mod privilege;
+pub mod start;

@@ -57,6 +57,8 @@ impl Options {
 pub enum Verb {
     /// `uml_moo` against the 2007 tool, cp and qemu-img
     Moo(Moo),
+    /// `uml_switch` against the 2007 switch and `vde_switch`
+    Switch(Switch),
     /// Everything
     All(All),
 }
@@ -69,10 +71,21 @@ pub struct Moo {
     pub work: PathBuf,
 }
 
+/// Options of the switch benchmark.
+#[derive(Debug, Clone, Args)]
+pub struct Switch {
+    /// How long each load lasts, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub time: u64,
+}
+
 /// Options of all benchmarks.
 #[derive(Debug, Clone, Args)]
 pub struct All {
     /// The merge benchmark's.
     #[command(flatten)]
     pub moo: Moo,
+    /// The switch benchmark's.
+    #[command(flatten)]
+    pub switch: Switch,
 }

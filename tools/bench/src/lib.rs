@@ -11,6 +11,7 @@ pub mod error;
 pub mod moo;
 pub mod programs;
 pub mod report;
+pub mod switch;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -55,7 +56,11 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
     let mut report = Report::default();
     match &cli.verb {
         Verb::Moo(moo) => moo::run(&cli.options, moo, &mut report)?,
-        Verb::All(all) => moo::run(&cli.options, &all.moo, &mut report)?,
+        Verb::Switch(switch) => switch::run(&cli.options, switch, &mut report)?,
+        Verb::All(all) => {
+            moo::run(&cli.options, &all.moo, &mut report)?;
+            switch::run(&cli.options, &all.switch, &mut report)?;
+        }
     }
     report.summary()?;
     match &cli.options.json {

@@ -121,17 +121,21 @@ pub enum Rule {
     AtLeast(f64),
     /// Ours itself is at most this.
     Within(f64),
+    /// Ours itself is at least this.
+    Reach(f64),
 }
 
 /// One target of a row.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct Target {
     /// The kind of figure.
     pub metric: Metric,
     /// What ours must reach.
     pub rule: Rule,
-    /// Against whom (nobody: [`Rule::Within`]).
+    /// Against whom (nobody: [`Rule::Within`], [`Rule::Reach`]).
     pub against: &'static str,
+    /// Whose figure: [`OURS`], or ours in another mode.
+    pub subject: &'static str,
 }
 
 impl Target {
@@ -142,6 +146,7 @@ impl Target {
             metric,
             rule,
             against,
+            subject: OURS,
         }
     }
 
@@ -151,16 +156,31 @@ impl Target {
         Self::new(metric, Rule::Within(most), "")
     }
 
+    /// The same target for ours in another mode.
+    #[must_use]
+    pub const fn of(mut self, subject: &'static str) -> Self {
+        self.subject = subject;
+        self
+    }
+
     /// The target in words: `seconds ≥ 12 × 2007`.
     #[must_use]
     pub fn text(&self) -> String {
         let Metric { name, unit, .. } = self.metric;
-        let against = self.against;
-        match self.rule {
+        let Self {
+            against, subject, ..
+        } = self;
+        let text = match self.rule {
             Rule::Faster(times) => format!("≥ {times} × as fast as {against}"),
             Rule::AtMost(times) => format!("{name} ≤ {times} × {against}"),
             Rule::AtLeast(times) => format!("{name} ≥ {times} × {against}"),
-            Rule::Within(most) => format!("{name} ≤ {most} {unit}").trim_end().to_owned(),
+            Rule::Within(most) => format!("{name} ≤ {most} {unit}"),
+            Rule::Reach(least) => format!("{name} ≥ {least} {unit}"),
+        };
+        if *subject == OURS {
+            text.trim_end().to_owned()
+        } else {
+            format!("{subject}: {}", text.trim_end())
         }
     }
 
@@ -169,15 +189,15 @@ impl Target {
             let found = series.iter().find(|series| series.who == who);
             found.and_then(|series| series.median(self.metric))
         };
-        let reached = median(OURS).and_then(|ours| match self.rule {
+        let reached = median(self.subject).and_then(|ours| match self.rule {
             Rule::Faster(_) => Some(median(self.against)? / ours),
             Rule::AtMost(_) | Rule::AtLeast(_) => Some(ours / median(self.against)?),
-            Rule::Within(_) => Some(ours),
+            Rule::Within(_) | Rule::Reach(_) => Some(ours),
         });
         Verdict {
             target: self.text(),
             ok: reached.map(|reached| match self.rule {
-                Rule::Faster(least) | Rule::AtLeast(least) => reached >= least,
+                Rule::Faster(least) | Rule::AtLeast(least) | Rule::Reach(least) => reached >= least,
                 Rule::AtMost(most) | Rule::Within(most) => reached <= most,
             }),
             reached,

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io};
 
-use nix::errno::Errno;
+use crate::error::system_text;
 
 /// A change or a question that the kernel refused, named with its object.
 ///
@@ -66,7 +66,7 @@ impl fmt::Display for KernelAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { errno, words } => {
-                f.write_str(Errno::from_raw(*errno).desc())?;
+                f.write_str(&system_text(&io::Error::from_raw_os_error(*errno)))?;
                 match words {
                     Some(words) => write!(f, " ({})", words.trim_end_matches('.')),
                     None => Ok(()),

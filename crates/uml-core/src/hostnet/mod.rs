@@ -26,6 +26,6 @@ pub use link::{Interface, Link, LinkKind, TunState};
 pub use name::{BadName, DeviceName, NamePattern};
 pub use neighbour::{Neighbour, Proxy};
 pub use prefix::{BadPrefix, IpPrefix};
-pub use route::{Route, RouteEntry};
+pub use route::{Origin, Route, RouteEntry};
 pub use socket::Host;
 pub use vxlan::VxlanSettings;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, parse_u8};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     neighbour::{
@@ -12,7 +12,7 @@ use netlink_packet_route::{
 };
 
 use super::{
-    Host, HostError, Interface,
+    Host, HostError, Interface, Origin,
     address::{family, parse_address},
     error::KernelAnswer,
     socket::attributes,
@@ -20,6 +20,7 @@ use super::{
 
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_PROTOCOL: u16 = 12;
 /// The size of `struct ndmsg` in bytes.
 const NEIGHBOUR_HEADER_SIZE: usize = 12;
 
@@ -51,14 +52,35 @@ impl Host {
     /// # Errors
     /// What the kernel said.
     pub fn proxies(&mut self) -> Result<Vec<Proxy>, HostError> {
+        let entries = self.proxy_entries()?;
+        Ok(entries.into_iter().map(|(proxy, _)| proxy).collect())
+    }
+
+    /// The proxy entries that are marked as made by `origin`.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn proxies_of(&mut self, origin: Origin) -> Result<Vec<Proxy>, HostError> {
+        let entries = self.proxy_entries()?;
+        Ok(entries
+            .into_iter()
+            .filter(|(_, maker)| *maker == Some(origin))
+            .map(|(proxy, _)| proxy)
+            .collect())
+    }
+
+    fn proxy_entries(&mut self) -> Result<Vec<(Proxy, Option<Origin>)>, HostError> {
         let mut message = NeighbourMessage::default();
         message.header.flags = NeighbourFlags::Proxy;
         let entries = self.neighbour_entries(message, "listing proxy entries")?;
         Ok(entries
             .into_iter()
-            .map(|(_, entry)| Proxy {
-                device: entry.device,
-                address: entry.address,
+            .map(|entry| {
+                let proxy = Proxy {
+                    device: entry.neighbour.device,
+                    address: entry.neighbour.address,
+                };
+                (proxy, entry.origin)
             })
             .collect())
     }
@@ -68,6 +90,28 @@ impl Host {
     /// # Errors
     /// What the kernel said, with address and device; `EEXIST` where it answers already.
     pub fn add_proxy(&mut self, interface: &Interface, address: IpAddr) -> Result<(), HostError> {
+        self.new_proxy(interface, address, None)
+    }
+
+    /// As [`Host::add_proxy`], with who makes it. Kernels before 5.1 don't keep that.
+    ///
+    /// # Errors
+    /// As [`Host::add_proxy`].
+    pub fn add_proxy_of(
+        &mut self,
+        interface: &Interface,
+        address: IpAddr,
+        origin: Origin,
+    ) -> Result<(), HostError> {
+        self.new_proxy(interface, address, Some(origin))
+    }
+
+    fn new_proxy(
+        &mut self,
+        interface: &Interface,
+        address: IpAddr,
+        origin: Option<Origin>,
+    ) -> Result<(), HostError> {
         let doing = format!("adding proxy entry {address} dev {interface}");
         let wanted = Proxy {
             device: interface.index,
@@ -77,8 +121,12 @@ impl Host {
         if self.proxies()?.contains(&wanted) {
             return Err(HostError::at(doing)(KernelAnswer::number(libc::EEXIST)));
         }
+        let mut message = proxy(wanted);
+        message
+            .attributes
+            .extend(origin.map(|origin| NeighbourAttribute::Protocol(origin.0.into())));
         self.change(
-            RouteNetlinkMessage::NewNeighbour(proxy(wanted)),
+            RouteNetlinkMessage::NewNeighbour(message),
             NLM_F_CREATE | NLM_F_EXCL,
         )
         .map_err(HostError::at(doing))
@@ -109,7 +157,7 @@ impl Host {
     /// What the kernel said.
     pub fn neighbours(&mut self) -> Result<Vec<Neighbour>, HostError> {
         let entries = self.neighbour_entries(NeighbourMessage::default(), "listing neighbours")?;
-        Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+        Ok(entries.into_iter().map(|entry| entry.neighbour).collect())
     }
 
     /// Sets a neighbour's hardware address by hand.
@@ -158,21 +206,26 @@ impl Host {
         &mut self,
         question: NeighbourMessage,
         doing: &str,
-    ) -> Result<Vec<(NeighbourHeader, Neighbour)>, HostError> {
+    ) -> Result<Vec<Entry>, HostError> {
         let wants_proxies = question.header.flags.contains(NeighbourFlags::Proxy);
         self.dump(&RouteNetlinkMessage::GetNeighbour(question))
             .and_then(|replies| replies.iter().map(|bytes| parse(bytes)).collect())
-            .map(|entries: Vec<Option<(NeighbourHeader, Neighbour)>>| {
+            .map(|entries: Vec<Option<Entry>>| {
                 entries
                     .into_iter()
                     .flatten()
-                    .filter(|(header, _)| {
-                        header.flags.contains(NeighbourFlags::Proxy) == wants_proxies
-                    })
+                    .filter(|entry| entry.is_proxy == wants_proxies)
                     .collect()
             })
             .map_err(HostError::at::<KernelAnswer>(doing))
     }
+}
+
+/// An entry of either table.
+struct Entry {
+    is_proxy: bool,
+    neighbour: Neighbour,
+    origin: Option<Origin>,
 }
 
 fn about(index: u32, address: IpAddr) -> NeighbourMessage {
@@ -193,25 +246,27 @@ fn proxy(entry: Proxy) -> NeighbourMessage {
 }
 
 /// `None` for a table of another family (a bridge's forwarding table).
-fn parse(bytes: &[u8]) -> Result<Option<(NeighbourHeader, Neighbour)>, KernelAnswer> {
+fn parse(bytes: &[u8]) -> Result<Option<Entry>, KernelAnswer> {
     let header = NeighbourHeader::parse(bytes)?;
     let mut address = None;
     let mut hardware = None;
+    let mut origin = None;
     for attribute in attributes(bytes.get(NEIGHBOUR_HEADER_SIZE..).unwrap_or_default()) {
         match attribute? {
             (NDA_DST, value) => address = parse_address(value),
             (NDA_LLADDR, value) => hardware = Some(value.to_vec()),
+            (NDA_PROTOCOL, value) => origin = Some(Origin(parse_u8(value)?)),
             _ => {}
         }
     }
-    Ok(address.map(|address| {
-        let permanent = header.state == NeighbourState::Permanent;
-        let entry = Neighbour {
+    Ok(address.map(|address| Entry {
+        is_proxy: header.flags.contains(NeighbourFlags::Proxy),
+        neighbour: Neighbour {
             device: header.ifindex,
             address,
             hardware,
-            permanent,
-        };
-        (header, entry)
+            permanent: header.state == NeighbourState::Permanent,
+        },
+        origin,
     }))
 }

@@ -28,6 +28,22 @@ const ROUTE_HEADER_SIZE: usize = 12;
 /// The size of `struct rtnexthop` in bytes: length (2), flags, hops, device's index (4).
 const NEXT_HOP_SIZE: usize = 8;
 
+/// Who made a route or a proxy entry: a number that the kernel keeps with it, shown by
+/// `ip route show proto NUMBER` and `ip neigh show proxy proto NUMBER`.
+///
+/// What carries a program's number was made by it, whatever has become of the program since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin(pub u8);
+
+impl Origin {
+    /// `RTPROT_KERNEL`: the kernel, with an address.
+    pub const KERNEL: Self = Self(2);
+    /// `RTPROT_BOOT`: commands and scripts.
+    pub const BOOT: Self = Self(3);
+    /// `uml_net`, for a guest. Nobody else is known to use this number.
+    pub const UML_NET: Self = Self(117);
+}
+
 /// A route to add or to delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -58,8 +74,12 @@ pub struct RouteEntry {
     pub devices: Vec<u32>,
     /// The router that they go to.
     pub gateway: Option<IpAddr>,
+    /// The routers of a multipath route.
+    pub multipath: Vec<IpAddr>,
     /// The kernel made it, with an address (`RTPROT_KERNEL`).
     pub automatic: bool,
+    /// Who made it.
+    pub origin: Origin,
 }
 
 impl Host {
@@ -80,8 +100,16 @@ impl Host {
     /// What the kernel said, with the route: `EEXIST` where the destination has one, by this
     /// device or by another.
     pub fn add_route(&mut self, route: &Route) -> Result<(), HostError> {
+        self.add_route_of(route, Origin::BOOT)
+    }
+
+    /// As [`Host::add_route`], with who makes it.
+    ///
+    /// # Errors
+    /// As [`Host::add_route`].
+    pub fn add_route_of(&mut self, route: &Route, origin: Origin) -> Result<(), HostError> {
         let mut message = message(route);
-        message.header.protocol = RouteProtocol::Boot;
+        message.header.protocol = RouteProtocol::from(origin.0);
         message.header.scope = match (route.destination.address(), route.gateway) {
             (IpAddr::V4(_), None) => RouteScope::Link,
             _ => RouteScope::Universe,
@@ -135,13 +163,19 @@ fn parse(bytes: &[u8]) -> Result<Option<RouteEntry>, KernelAnswer> {
     let mut destination = Some(any);
     let mut devices = Vec::new();
     let mut gateway = None;
+    let mut multipath = Vec::new();
     let mut table = u32::from(header.table);
     for attribute in attributes(bytes.get(ROUTE_HEADER_SIZE..).unwrap_or_default()) {
         match attribute? {
             (RTA_DST, value) => destination = parse_address(value),
             (RTA_OIF, value) => devices.push(parse_u32(value)?),
             (RTA_GATEWAY, value) => gateway = parse_address(value),
-            (RTA_MULTIPATH, value) => devices.extend(next_hops(value)),
+            (RTA_MULTIPATH, value) => {
+                for (device, router) in next_hops(value) {
+                    devices.push(device);
+                    multipath.extend(router);
+                }
+            }
             (RTA_TABLE, value) => table = parse_u32(value)?,
             _ => {}
         }
@@ -155,21 +189,31 @@ fn parse(bytes: &[u8]) -> Result<Option<RouteEntry>, KernelAnswer> {
             destination,
             devices,
             gateway,
+            multipath,
             automatic: header.protocol == RouteProtocol::Kernel,
+            origin: Origin(header.protocol.into()),
         });
     Ok(entry)
 }
 
-/// The devices' indexes in a row of `struct rtnexthop`, each with its own attributes behind it.
-fn next_hops(mut bytes: &[u8]) -> Vec<u32> {
-    let mut devices = Vec::new();
+/// The devices' indexes and the routers in a row of `struct rtnexthop`, each with its own
+/// attributes behind it.
+fn next_hops(mut bytes: &[u8]) -> Vec<(u32, Option<IpAddr>)> {
+    let mut hops = Vec::new();
     while let (Some(&[low, high]), Some(index)) = (bytes.first_chunk(), bytes.get(4..NEXT_HOP_SIZE))
     {
-        devices.extend(parse_u32(index).ok());
         let length = usize::from(u16::from_ne_bytes([low, high])).max(NEXT_HOP_SIZE);
+        let own = bytes.get(NEXT_HOP_SIZE..length.min(bytes.len()));
+        let router = attributes(own.unwrap_or_default())
+            .flatten()
+            .find(|(number, _)| *number == RTA_GATEWAY)
+            .and_then(|(_, value)| parse_address(value));
+        if let Ok(index) = parse_u32(index) {
+            hops.push((index, router));
+        }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    devices
+    hops
 }
 
 #[cfg(test)]
@@ -183,8 +227,17 @@ mod tests {
         let seven = 7_u32.to_ne_bytes();
         let length = 8_u16.to_ne_bytes();
         let hop = [length.as_slice(), &[0, 0], &seven].concat();
-        assert_eq!(next_hops(&hop), [7]);
-        assert_eq!(next_hops(&[hop.clone(), hop].concat()), [7, 7]);
+        assert_eq!(next_hops(&hop), [(7, None)]);
+        assert_eq!(
+            next_hops(&[hop.clone(), hop].concat()),
+            [(7, None), (7, None)]
+        );
+        // A router's address: an attribute of 8 bytes, number 5.
+        let with_router = [16, 0, 0, 0, 7, 0, 0, 0, 8, 0, 5, 0, 10, 0, 0, 1];
+        let router = IpAddr::from([10, 0, 0, 1]);
+        if cfg!(target_endian = "little") {
+            assert_eq!(next_hops(&with_router), [(7, Some(router))]);
+        }
         // A length of zero must not turn in circles.
         assert_eq!(next_hops(&[0, 0, 0, 0, 1, 0, 0, 0]).len(), 1);
     }

@@ -22,6 +22,33 @@ impl Sysctl {
         }
     }
 
+    /// Whether packets that come in by this device are forwarded:
+    /// `net.ipv4.conf.DEVICE.forwarding`.
+    #[must_use]
+    pub fn ipv4_forwarding_from(device: &DeviceName) -> Self {
+        Self {
+            path: PathBuf::from(format!("/proc/sys/net/ipv4/conf/{device}/forwarding")),
+        }
+    }
+
+    /// What new devices get as their [`Sysctl::ipv4_forwarding_from`]:
+    /// `net.ipv4.conf.default.forwarding`.
+    #[must_use]
+    pub fn ipv4_forwarding_default() -> Self {
+        Self {
+            path: PathBuf::from("/proc/sys/net/ipv4/conf/default/forwarding"),
+        }
+    }
+
+    /// Whether routers may change this host's routes: `net.ipv4.conf.all.accept_redirects`.
+    /// The kernel sets it to the opposite of [`Sysctl::ipv4_forwarding`] whenever that changes.
+    #[must_use]
+    pub fn ipv4_accept_redirects() -> Self {
+        Self {
+            path: PathBuf::from("/proc/sys/net/ipv4/conf/all/accept_redirects"),
+        }
+    }
+
     /// Whether this host forwards IPv6 packets between its devices:
     /// `net.ipv6.conf.all.forwarding`.
     #[must_use]

@@ -6,4 +6,8 @@
 #[cfg(feature = "cow")]
 pub mod file_range;
 #[cfg(feature = "hostnet")]
+pub mod process;
+#[cfg(feature = "hostnet")]
+pub mod tty;
+#[cfg(feature = "hostnet")]
 pub(crate) mod tun;

@@ -1,0 +1,170 @@
+//! `uml_switch` against the 2007 switch and `vde_switch`.
+
+pub mod batch;
+pub mod broadcast;
+pub mod frame;
+pub mod kernel;
+pub mod load;
+pub mod port;
+pub mod process;
+mod rows;
+pub mod trips;
+
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::{
+    cli::{self, Options},
+    contest::{Contender, interleave, seconds},
+    error::Error,
+    report::{Figures, Metric, OURS, Report, Series},
+    switch::{
+        frame::{Mac, frame},
+        load::{Calls, Load, Outcome, Pair},
+        process::{Recipe, Switch, VDE},
+        rows::{
+            COPIES, CPU, FULL, KEPT, KERNEL, LOSS, Measure, OPENED, RATE, RESIDENT, Row, SPIN, TRIP,
+        },
+    },
+};
+
+/// Runs the rows that were asked for.
+///
+/// # Errors
+/// A program is missing.
+pub fn run(options: &Options, switch: &cli::Switch, report: &mut Report) -> Result<(), Error> {
+    let time = Duration::from_millis(switch.time);
+    let rows = rows::all(time).into_iter();
+    let rows: Vec<Row> = rows.filter(|row| options.wants(&row.plan.name)).collect();
+    if options.list {
+        return rows.iter().try_for_each(|row| Report::list(&row.plan));
+    }
+    raise_descriptors()?;
+    let recipes = Recipe::all(options)?;
+    for row in rows {
+        let runs = options.runs.unwrap_or(row.runs);
+        let series = measure(&recipes, row.measure, time, runs);
+        report.add(row.plan, series)?;
+    }
+    Ok(())
+}
+
+fn measure(recipes: &[Recipe], measure: Measure, time: Duration, runs: usize) -> Vec<Series> {
+    let mut recipes = recipes.to_vec();
+    if let Measure::Ports(_) = measure {
+        // Half a minute a run, and no target.
+        recipes.retain(|recipe| recipe.who != VDE);
+    }
+    if let Measure::Trips(_) = measure {
+        let spinning = recipes.iter().find(|recipe| recipe.who == OURS);
+        let spinning = spinning.map(|recipe| recipe.with(SPIN, &["--spin"]));
+        recipes.extend(spinning);
+    }
+    let mut contenders: Vec<Contender> = recipes
+        .into_iter()
+        .map(|recipe| {
+            Contender::new(recipe.who, move |_| {
+                let switch = recipe.start()?;
+                match measure {
+                    Measure::Pairs { pairs, load, .. } => run_pairs(&switch, pairs, load),
+                    Measure::Crowd { senders, load } => run_crowd(&switch, senders, load),
+                    Measure::Trips(count) => {
+                        let median = trips::median(&switch, count)?;
+                        Ok(vec![(TRIP, seconds(median) * 1e6)])
+                    }
+                    Measure::Broadcast { ports, window } => {
+                        let outcome = broadcast::run(&switch, ports, window, time)?;
+                        Ok(figures(COPIES, &outcome))
+                    }
+                    Measure::Deaf { ports, load } => run_deaf(&switch, ports, load),
+                    Measure::Ports(count) => open_ports(&switch, count),
+                }
+            })
+        })
+        .collect();
+    if let Measure::Pairs {
+        load, floor: true, ..
+    } = measure
+    {
+        let load = Load {
+            calls: Calls::Batched,
+            ..load
+        };
+        contenders.push(Contender::new(KERNEL, move |_| {
+            Ok(figures(RATE, &kernel::run(load)?))
+        }));
+    }
+    interleave(contenders, runs)
+}
+
+fn run_pairs(switch: &Switch, pairs: usize, load: Load) -> Result<Figures, Error> {
+    let pairs = (0..pairs)
+        .map(|_| Pair::plug(switch))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(figures(RATE, &load::run(|| switch.cpu(), &pairs, load)?))
+}
+
+/// Senders that all have one target.
+fn run_crowd(switch: &Switch, senders: usize, load: Load) -> Result<Figures, Error> {
+    let target = Pair::plug(switch)?;
+    let mut others = Vec::new();
+    for _ in 1..senders {
+        let port = switch.plug()?;
+        load::greet(&port, &target.to)?;
+        others.push(port);
+    }
+    let senders = std::iter::once(&target.from)
+        .chain(&others)
+        .collect::<Vec<_>>();
+    let outcome = load::run_crowd(|| switch.cpu(), &senders, &target.to, load)?;
+    Ok(figures(RATE, &outcome))
+}
+
+fn run_deaf(switch: &Switch, ports: usize, load: Load) -> Result<Figures, Error> {
+    let pair = [Pair::plug(switch)?];
+    let before = load::run(|| switch.cpu(), &pair, load)?;
+    let deaf = (0..ports)
+        .map(|_| switch.plug())
+        .collect::<Result<Vec<_>, _>>()?;
+    let [Pair { from, to }] = &pair;
+    let noise = frame(Mac::BROADCAST, from.mac, 0, FULL);
+    for _ in 0..300 {
+        from.send(&noise)
+            .map_err(Error::system("sending a broadcast"))?;
+        to.drain();
+    }
+    // What is still on its way to those who read must not count as the load's.
+    load::quiet(to)?;
+    let beside = load::run(|| switch.cpu(), &pair, load)?;
+    drop(deaf);
+    let mut figures = figures(RATE, &beside);
+    figures.insert(0, (KEPT, 100.0 * beside.rate() / before.rate()));
+    Ok(figures)
+}
+
+fn open_ports(switch: &Switch, count: usize) -> Result<Figures, Error> {
+    let start = Instant::now();
+    let ports = (0..count)
+        .map(|_| switch.plug())
+        .collect::<Result<Vec<_>, _>>()?;
+    let opened = start.elapsed();
+    let resident = load::count(switch.resident()?) / f64::from(1 << 20);
+    drop(ports);
+    Ok(vec![(OPENED, seconds(opened)), (RESIDENT, resident)])
+}
+
+fn figures(rate: Metric, outcome: &Outcome) -> Figures {
+    vec![
+        (CPU, outcome.cpu_nanoseconds()),
+        (rate, outcome.rate()),
+        (LOSS, outcome.loss()),
+    ]
+}
+
+/// Thousands of ports need thousands of descriptors, here and in the switches.
+fn raise_descriptors() -> Result<(), Error> {
+    let limit = Resource::RLIMIT_NOFILE;
+    let (_, hard) = getrlimit(limit).map_err(Error::system("reading the descriptor limit"))?;
+    setrlimit(limit, hard, hard).map_err(Error::system("raising the descriptor limit"))
+}

@@ -1,0 +1,233 @@
+//! The rows of the table, and their targets.
+
+use std::time::Duration;
+
+use crate::{
+    report::{Metric, Plan, Rule, Target},
+    switch::{
+        load::{Calls, Load},
+        process::{OLD, VDE},
+    },
+};
+
+pub(super) const CPU: Metric = Metric::new("cpu", "ns/frame", 0);
+pub(super) const RATE: Metric = Metric::new("frames", "/s", 0);
+pub(super) const COPIES: Metric = Metric::new("copies", "/s", 0);
+pub(super) const LOSS: Metric = Metric::new("loss", "%", 2);
+pub(super) const TRIP: Metric = Metric::new("round trip", "µs", 1);
+pub(super) const KEPT: Metric = Metric::new("speed kept", "%", 1);
+pub(super) const OPENED: Metric = Metric::new("opened in", "s", 3);
+pub(super) const RESIDENT: Metric = Metric::new("resident", "MiB", 1);
+
+/// The relay's name in the tables.
+pub(super) const KERNEL: &str = "kernel";
+/// Ours with a busy poll.
+pub(super) const SPIN: &str = "ours --spin";
+
+/// The longest frame without a VLAN tag, in bytes.
+pub(super) const FULL: usize = 1514;
+
+pub(super) struct Row {
+    pub(super) plan: Plan,
+    pub(super) runs: usize,
+    pub(super) measure: Measure,
+}
+
+/// What one run of a row does.
+#[derive(Clone, Copy)]
+pub(super) enum Measure {
+    /// Pairs at work, each contender's switch started anew.
+    Pairs {
+        pairs: usize,
+        load: Load,
+        floor: bool,
+    },
+    /// Several senders, one receiver.
+    Crowd { senders: usize, load: Load },
+    /// Round trips.
+    Trips(u64),
+    /// Broadcasts to so many ports.
+    Broadcast { ports: usize, window: Option<u64> },
+    /// A pair beside ports that never read.
+    Deaf { ports: usize, load: Load },
+    /// So many ports plugged in.
+    Ports(usize),
+}
+
+const NO_LOSS: Target = Target::within(LOSS, 0.0);
+
+const fn at_most(metric: Metric, most: f64, whom: &'static str) -> Target {
+    Target::new(metric, Rule::AtMost(most), whom)
+}
+
+const fn at_least(metric: Metric, least: f64, whom: &'static str) -> Target {
+    Target::new(metric, Rule::AtLeast(least), whom)
+}
+
+fn row(name: &str, title: &str, measure: Measure, targets: &[Target]) -> Row {
+    Row {
+        plan: Plan {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            targets: targets.to_vec(),
+        },
+        runs: 5,
+        measure,
+    }
+}
+
+/// All rows; each load lasts for `time`.
+pub(super) fn all(time: Duration) -> Vec<Row> {
+    let plain = Load {
+        length: 64,
+        calls: Calls::Single,
+        window: None,
+        broadcast_every: None,
+        time,
+    };
+    let mut rows = pairs(plain);
+    rows.extend(broadcasts());
+    rows.extend(deaf(plain));
+    rows.push(row(
+        "switch-4000-ports",
+        "4000 ports plugged in, one after the other",
+        Measure::Ports(4000),
+        &[Target::within(OPENED, 1.0), Target::within(RESIDENT, 16.0)],
+    ));
+    rows
+}
+
+fn pairs(plain: Load) -> Vec<Row> {
+    let long = Load {
+        length: 1500,
+        ..plain
+    };
+    let batched = Load {
+        calls: Calls::Batched,
+        ..plain
+    };
+    let windowed = Load {
+        window: Some(64),
+        ..batched
+    };
+    let cpu = |old| {
+        [
+            at_most(CPU, old, OLD),
+            at_most(CPU, 0.75, VDE),
+            at_most(CPU, 1.6, KERNEL),
+            NO_LOSS,
+        ]
+    };
+    let pairs = |pairs, load: Load| Measure::Pairs {
+        pairs,
+        load,
+        floor: load.window.is_none(),
+    };
+    vec![
+        row(
+            "switch-64",
+            "one pair, 64-byte frames",
+            pairs(1, plain),
+            &cpu(0.6),
+        ),
+        row(
+            "switch-1500",
+            "one pair, 1500-byte frames",
+            pairs(1, long),
+            &cpu(0.5),
+        ),
+        row(
+            "switch-two-pairs",
+            "two pairs, 64-byte frames",
+            pairs(2, plain),
+            &cpu(0.5),
+        ),
+        row(
+            "switch-batched",
+            "one pair, 64-byte frames in batches of 32",
+            pairs(1, batched),
+            &cpu(0.55),
+        ),
+        row(
+            "switch-window",
+            "one pair, 64-byte frames in batches, at most 64 in flight",
+            pairs(1, windowed),
+            &[at_least(RATE, 1.5, OLD), at_least(RATE, 1.35, VDE), NO_LOSS],
+        ),
+        row(
+            "switch-crowd",
+            "four flooding senders, one receiver, 64-byte frames in batches",
+            Measure::Crowd {
+                senders: 4,
+                load: batched,
+            },
+            &[NO_LOSS],
+        ),
+        row(
+            "switch-trip",
+            "round trips of a 64-byte frame, median",
+            Measure::Trips(5000),
+            &[at_most(TRIP, 1.0, OLD), at_most(TRIP, 0.35, OLD).of(SPIN)],
+        ),
+    ]
+}
+
+fn broadcasts() -> Vec<Row> {
+    let flood = |ports, against_old| {
+        row(
+            &format!("switch-broadcast-{ports}"),
+            &format!("64-byte broadcasts to {ports} ports, as fast as they are taken"),
+            Measure::Broadcast {
+                ports,
+                window: None,
+            },
+            &[
+                at_least(COPIES, against_old, OLD),
+                at_least(COPIES, 1.0, VDE),
+                NO_LOSS,
+            ],
+        )
+    };
+    let windowed = |ports| {
+        row(
+            &format!("switch-broadcast-{ports}-window"),
+            &format!("64-byte broadcasts to {ports} ports, at most 8 in flight"),
+            Measure::Broadcast {
+                ports,
+                window: Some(8),
+            },
+            &[],
+        )
+    };
+    vec![
+        flood(16, 1.15),
+        flood(64, 1.15),
+        flood(256, 1.15),
+        flood(1000, 1.0),
+        windowed(16),
+        windowed(1000),
+    ]
+}
+
+fn deaf(plain: Load) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for ports in [1, 9, 16, 64] {
+        rows.push(row(
+            &format!("switch-deaf-{ports}"),
+            &format!("one pair beside {ports} deaf ports, their queues full of long broadcasts"),
+            Measure::Deaf { ports, load: plain },
+            &[Target::new(KEPT, Rule::Reach(95.0), ""), NO_LOSS],
+        ));
+    }
+    let load = Load {
+        broadcast_every: Some(100),
+        ..plain
+    };
+    rows.push(row(
+        "switch-deaf-16-noise",
+        "as switch-deaf-16, every 100th frame followed by a long broadcast",
+        Measure::Deaf { ports: 16, load },
+        &[],
+    ));
+    rows
+}
