@@ -85,6 +85,44 @@ pub struct Cli {
     #[arg(long, requires = "list")]
     json: bool,
 
+    /// Set up the host's network as FILE describes it: taps, bridges, VXLAN links, guests' routes.
+    /// What is in line already stays as it is; when something fails, all is undone.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        default_missing_value = NETWORK_FILE,
+        group = "network",
+        conflicts_with_all = ["owner", "group", "device", "delete", "list"]
+    )]
+    apply: Option<PathBuf>,
+
+    /// Say whether FILE is correct, and what is wrong in which line. Without FILE, here and with
+    /// --apply and --remove: /etc/uml/network.toml.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        default_missing_value = NETWORK_FILE,
+        conflicts_with_all = ["owner", "group", "device", "delete", "list", "network"]
+    )]
+    check: Option<PathBuf>,
+
+    /// Remove all that FILE describes.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        default_missing_value = NETWORK_FILE,
+        group = "network",
+        conflicts_with_all = ["owner", "group", "device", "delete", "list"]
+    )]
+    remove: Option<PathBuf>,
+
+    /// With --apply and --remove: print the changes and make none.
+    #[arg(long, requires = "network")]
+    dry_run: bool,
+
     /// Words that are no options: a wrong command line.
     #[arg(hide = true)]
     words: Vec<OsString>,
@@ -98,12 +136,25 @@ pub struct Cli {
     version: Option<bool>,
 }
 
+/// The network file that is meant when none is named.
+pub const NETWORK_FILE: &str = "/etc/uml/network.toml";
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Request {
     Create(Create),
     Delete(Delete),
     List(ListFormat),
+    Check(PathBuf),
+    Apply(PathBuf, Doing),
+    Remove(PathBuf, Doing),
+}
+
+/// Whether changes are made or only shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    ForReal,
+    ForShow,
 }
 
 /// A device to make, or to attach to, and to keep.
@@ -171,6 +222,17 @@ fn request(cli: Cli, matches: &ArgMatches) -> Result<Request, String> {
         } else {
             ListFormat::Table
         }));
+    }
+    let doing = if cli.dry_run {
+        Doing::ForShow
+    } else {
+        Doing::ForReal
+    };
+    match (cli.check, cli.apply, cli.remove) {
+        (Some(file), _, _) => return Ok(Request::Check(file)),
+        (_, Some(file), _) => return Ok(Request::Apply(file, doing)),
+        (_, _, Some(file)) => return Ok(Request::Remove(file, doing)),
+        (None, None, None) => {}
     }
     let owner = cli.owner.as_deref().map(ids::user).transpose()?;
     let group = cli.group.as_deref().map(ids::group).transpose()?;

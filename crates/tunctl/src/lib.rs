@@ -8,6 +8,7 @@ mod device;
 mod holders;
 mod ids;
 mod list;
+mod network;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -24,6 +25,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Request::Create(create) => device::create(&create),
         Request::Delete(delete) => device::delete(&delete),
         Request::List(format) => list::print(format),
+        Request::Check(file) => network::check(&file),
+        Request::Apply(file, doing) => network::apply(&file, doing),
+        Request::Remove(file, doing) => network::remove(&file, doing),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,6 +53,12 @@ impl Failure {
     /// One line with the tool's name before it.
     fn say(line: &str) -> Self {
         Self(vec![format!("tunctl: {line}")])
+    }
+
+    /// Lines with the tool's name before each.
+    fn all(lines: Vec<String>) -> Self {
+        let named = lines.into_iter().map(|line| format!("tunctl: {line}"));
+        Self(named.collect())
     }
 
     fn lines(&self) -> &[String] {

@@ -76,6 +76,17 @@ impl Sysctl {
         }
     }
 
+    /// Whether the second address of a network stays when the first one is deleted:
+    /// `net.ipv4.conf.DEVICE.promote_secondaries`.
+    #[must_use]
+    pub fn promote_secondaries(device: &DeviceName) -> Self {
+        Self {
+            path: PathBuf::from(format!(
+                "/proc/sys/net/ipv4/conf/{device}/promote_secondaries"
+            )),
+        }
+    }
+
     /// The file of the setting.
     #[must_use]
     pub fn path(&self) -> &std::path::Path {

@@ -1,0 +1,419 @@
+//! One change to the host, and its opposite.
+
+use std::{fmt, net::IpAddr};
+
+use uml_core::{
+    hostnet::{
+        BridgeSettings, DeviceName, Host, HostError, Interface, IpPrefix, Route, VxlanSettings,
+        sysctl::Sysctl,
+    },
+    tuntap::{Device, Existing, Kind, Mode, TunTapError},
+};
+
+use super::model::VxlanEnd;
+use crate::{Failure, device::explain, holders::Holders};
+
+/// A change. As text it is the command that would do the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A new device. Only one that comes back has an MTU here.
+    Add(DeviceName, Shape, Option<u32>),
+    /// With the MTU that it has.
+    Delete(DeviceName, Shape, Option<u32>),
+    /// A tap that would go away with its last user shall stay, or no longer.
+    Keep(DeviceName, Mode, bool),
+    SetOwner(DeviceName, Mode, Step<u32>),
+    SetGroup(DeviceName, Mode, Step<u32>),
+    SetBridge(DeviceName, Step<BridgeSettings>),
+    SetUp(DeviceName, bool),
+    SetMtu(DeviceName, Step<u32>),
+    SetMaster(DeviceName, Step<Option<DeviceName>>),
+    AddAddress(DeviceName, IpPrefix),
+    DeleteAddress(DeviceName, IpPrefix),
+    AddRoute(RoutePath),
+    DeleteRoute(RoutePath),
+    AddProxy(DeviceName, IpAddr),
+    DeleteProxy(DeviceName, IpAddr),
+    Switch(Sysctl, bool),
+}
+
+/// From what to what a setting goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Step<T> {
+    pub(super) from: T,
+    pub(super) to: T,
+}
+
+/// All that a device is made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shape {
+    Tap(TapShape),
+    Bridge(BridgeSettings),
+    Vxlan(VxlanEnd),
+}
+
+/// All that a tap is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TapShape {
+    pub(super) mode: Mode,
+    pub(super) owner: Option<u32>,
+    pub(super) group: Option<u32>,
+}
+
+/// A route by its device's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RoutePath {
+    pub(super) destination: IpPrefix,
+    pub(super) gateway: Option<IpAddr>,
+    pub(super) device: DeviceName,
+}
+
+impl<T: PartialEq> Step<T> {
+    /// The step between two settings that are both there and differ.
+    pub(super) fn between(from: Option<T>, to: Option<T>) -> Option<Self> {
+        let (from, to) = (from?, to?);
+        (from != to).then_some(Self { from, to })
+    }
+
+    fn back(self) -> Self {
+        Self {
+            from: self.to,
+            to: self.from,
+        }
+    }
+}
+
+impl Change {
+    /// The change that undoes this one.
+    pub(super) fn opposite(self) -> Self {
+        match self {
+            Self::Add(name, shape, mtu) => Self::Delete(name, shape, mtu),
+            Self::Delete(name, shape, mtu) => Self::Add(name, shape, mtu),
+            Self::Keep(name, mode, on) => Self::Keep(name, mode, !on),
+            Self::SetOwner(name, mode, step) => Self::SetOwner(name, mode, step.back()),
+            Self::SetGroup(name, mode, step) => Self::SetGroup(name, mode, step.back()),
+            Self::SetBridge(name, step) => Self::SetBridge(name, step.back()),
+            Self::SetUp(name, up) => Self::SetUp(name, !up),
+            Self::SetMtu(name, step) => Self::SetMtu(name, step.back()),
+            Self::SetMaster(name, step) => Self::SetMaster(name, step.back()),
+            Self::AddAddress(name, prefix) => Self::DeleteAddress(name, prefix),
+            Self::DeleteAddress(name, prefix) => Self::AddAddress(name, prefix),
+            Self::AddRoute(route) => Self::DeleteRoute(route),
+            Self::DeleteRoute(route) => Self::AddRoute(route),
+            Self::AddProxy(name, address) => Self::DeleteProxy(name, address),
+            Self::DeleteProxy(name, address) => Self::AddProxy(name, address),
+            Self::Switch(setting, on) => Self::Switch(setting, !on),
+        }
+    }
+
+    /// Makes the change.
+    ///
+    /// # Errors
+    /// What was refused, with advice; the host is as before then.
+    pub(super) fn make(&self, host: &mut Host) -> Result<(), Failure> {
+        match self {
+            Self::Add(name, shape, mtu) => {
+                add(host, name, shape)?;
+                if let Some(mtu) = *mtu {
+                    let device = find(host, name)?;
+                    host.set_mtu(&device, mtu)?;
+                }
+                Ok(())
+            }
+            Self::Delete(name, Shape::Tap(tap), _) => delete_tap(host, name, tap.mode),
+            Self::Keep(name, mode, on) => {
+                with_tap(name, *mode, |device| device.set_persistent(*on))
+            }
+            Self::SetOwner(name, mode, step) => {
+                with_tap(name, *mode, |device| device.set_owner(step.to))
+            }
+            Self::SetGroup(name, mode, step) => {
+                with_tap(name, *mode, |device| device.set_group(step.to))
+            }
+            _ => Ok(self.make_by_netlink(host)?),
+        }
+    }
+
+    fn make_by_netlink(&self, host: &mut Host) -> Result<(), HostError> {
+        match self {
+            Self::Delete(name, ..) => {
+                let device = find(host, name)?;
+                host.delete_link(&device)
+            }
+            Self::SetBridge(name, step) => {
+                let device = find(host, name)?;
+                host.set_bridge(&device, step.to)
+            }
+            Self::SetUp(name, up) => {
+                let device = find(host, name)?;
+                host.set_up(&device, *up)
+            }
+            Self::SetMtu(name, step) => {
+                let device = find(host, name)?;
+                host.set_mtu(&device, step.to)
+            }
+            Self::SetMaster(name, step) => {
+                let device = find(host, name)?;
+                let bridge = match &step.to {
+                    Some(bridge) => Some(find(host, bridge)?),
+                    None => None,
+                };
+                host.set_master(&device, bridge.as_ref())
+            }
+            Self::AddAddress(name, prefix) => {
+                let device = find(host, name)?;
+                host.add_address(&device, *prefix)
+            }
+            Self::DeleteAddress(name, prefix) => {
+                let device = find(host, name)?;
+                delete_address(host, &device, *prefix)
+            }
+            Self::AddRoute(path) => {
+                let route = route(host, path)?;
+                host.add_route(&route)
+            }
+            Self::DeleteRoute(path) => {
+                let route = route(host, path)?;
+                host.delete_route(&route)
+            }
+            Self::AddProxy(name, address) => {
+                let device = find(host, name)?;
+                host.add_proxy(&device, *address)
+            }
+            Self::DeleteProxy(name, address) => {
+                let device = find(host, name)?;
+                host.delete_proxy(&device, *address)
+            }
+            Self::Switch(setting, on) => setting.set(*on),
+            // Not by netlink.
+            Self::Add(..) | Self::Keep(..) | Self::SetOwner(..) | Self::SetGroup(..) => Ok(()),
+        }
+    }
+}
+
+fn find(host: &mut Host, name: &DeviceName) -> Result<Interface, HostError> {
+    Ok(host.link(name)?.interface)
+}
+
+fn route(host: &mut Host, path: &RoutePath) -> Result<Route, HostError> {
+    Ok(Route {
+        destination: path.destination,
+        interface: find(host, &path.device)?,
+        gateway: path.gateway,
+    })
+}
+
+fn add(host: &mut Host, name: &DeviceName, shape: &Shape) -> Result<(), Failure> {
+    match shape {
+        Shape::Tap(tap) => add_tap(name, tap).map_err(|error| explain(&error)),
+        Shape::Bridge(settings) => Ok(host.add_bridge(name, *settings)?),
+        Shape::Vxlan(end) => {
+            let device = match &end.device {
+                Some(device) => Some(find(host, device)?.index),
+                None => None,
+            };
+            let settings = VxlanSettings {
+                id: end.id,
+                local: end.local,
+                remote: end.remote,
+                port: end.port,
+                device,
+            };
+            Ok(host.add_vxlan(name, settings)?)
+        }
+    }
+}
+
+/// Takes an address away. With the first address of a network the kernel would take the others of
+/// that network, and with the last address of a device its routes: it is told to keep them.
+fn delete_address(host: &mut Host, device: &Interface, prefix: IpPrefix) -> Result<(), HostError> {
+    let has_others = host.addresses(Some(device))?.iter().any(|other| {
+        other.prefix != prefix
+            && other.prefix.length() == prefix.length()
+            && prefix.contains(other.prefix.address())
+    });
+    let promote = Sysctl::promote_secondaries(&device.name);
+    if !has_others || prefix.address().is_ipv6() || promote.is_on()? {
+        return host.delete_address(device, prefix);
+    }
+    promote.set(true)?;
+    let deleted = host.delete_address(device, prefix);
+    promote.set(false)?;
+    deleted
+}
+
+fn add_tap(name: &DeviceName, tap: &TapShape) -> Result<(), TunTapError> {
+    let device = Device::open(&name.into(), tap.mode, Existing::Refuse)?;
+    if let Some(uid) = tap.owner {
+        device.set_owner(uid)?;
+    }
+    if let Some(gid) = tap.group {
+        device.set_group(gid)?;
+    }
+    // Last: until here a failure leaves nothing behind.
+    device.set_persistent(true)
+}
+
+/// Lets a tap go away with its last user, which must be this one: a guest's link is never cut.
+fn delete_tap(host: &mut Host, name: &DeviceName, mode: Mode) -> Result<(), Failure> {
+    with_tap(name, mode, |device| device.set_persistent(false))?;
+    if host.find_link(name)?.is_none() {
+        return Ok(());
+    }
+    // Several may be attached to a multi-queue device: somebody else still is.
+    with_tap(name, mode, |device| device.set_persistent(true))?;
+    Err(in_use(name, &Holders::find()))
+}
+
+/// The error for a tap that somebody uses.
+pub(super) fn in_use(name: &DeviceName, holders: &Holders) -> Failure {
+    Failure::say(&format!(
+        "{name} is in use by {}: stop it first",
+        holders.describe(name.as_str())
+    ))
+}
+
+fn with_tap(
+    name: &DeviceName,
+    mode: Mode,
+    change: impl FnOnce(&Device) -> Result<(), TunTapError>,
+) -> Result<(), Failure> {
+    Device::open(&name.into(), mode, Existing::Attach)
+        .and_then(|device| change(&device))
+        .map_err(|error| explain(&error))
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add(name, Shape::Tap(tap), _) => {
+                write!(f, "ip tuntap add dev {name} {}", Words(tap.mode))?;
+                if let Some(uid) = tap.owner {
+                    write!(f, " user {uid}")?;
+                }
+                match tap.group {
+                    Some(gid) => write!(f, " group {gid}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Delete(name, Shape::Tap(TapShape { mode, .. }), _)
+            | Self::Keep(name, mode, false) => {
+                write!(f, "ip tuntap del dev {name} {}", Words(*mode))
+            }
+            Self::Keep(name, mode, true) => {
+                write!(f, "ip tuntap add dev {name} {}", Words(*mode))
+            }
+            Self::SetOwner(name, mode, step) => {
+                write!(f, "tunctl {}-t {name} -u {}", Letters(*mode), step.to)
+            }
+            Self::SetGroup(name, mode, step) => {
+                write!(f, "tunctl {}-t {name} -g {}", Letters(*mode), step.to)
+            }
+            Self::Add(name, Shape::Bridge(settings), _) => {
+                write!(f, "ip link add dev {name} {}", BridgeWords(*settings))
+            }
+            Self::SetBridge(name, step) => {
+                write!(f, "ip link set dev {name} {}", BridgeWords(step.to))
+            }
+            Self::Add(name, Shape::Vxlan(end), _) => {
+                write!(f, "ip link add dev {name} {end}")
+            }
+            Self::Delete(name, ..) => write!(f, "ip link del dev {name}"),
+            Self::SetUp(name, true) => write!(f, "ip link set dev {name} up"),
+            Self::SetUp(name, false) => write!(f, "ip link set dev {name} down"),
+            Self::SetMtu(name, step) => write!(f, "ip link set dev {name} mtu {}", step.to),
+            Self::SetMaster(name, step) => match &step.to {
+                Some(bridge) => write!(f, "ip link set dev {name} master {bridge}"),
+                None => write!(f, "ip link set dev {name} nomaster"),
+            },
+            Self::AddAddress(name, prefix) => write!(f, "ip addr add {prefix} dev {name}"),
+            Self::DeleteAddress(name, prefix) => write!(f, "ip addr del {prefix} dev {name}"),
+            Self::AddRoute(path) => write!(f, "ip route add {path}"),
+            Self::DeleteRoute(path) => write!(f, "ip route del {path}"),
+            Self::AddProxy(name, address) => write!(f, "ip neigh add proxy {address} dev {name}"),
+            Self::DeleteProxy(name, address) => {
+                write!(f, "ip neigh del proxy {address} dev {name}")
+            }
+            Self::Switch(setting, on) => {
+                let value = u8::from(*on);
+                write!(f, "echo {value} > {}", setting.path().display())
+            }
+        }
+    }
+}
+
+impl fmt::Display for VxlanEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "type vxlan id {} dstport {}", self.id, self.port)?;
+        if let Some(local) = self.local {
+            write!(f, " local {local}")?;
+        }
+        if let Some(far) = self.remote {
+            let word = if far.is_multicast() {
+                "group"
+            } else {
+                "remote"
+            };
+            write!(f, " {word} {far}")?;
+        }
+        match &self.device {
+            Some(device) => write!(f, " dev {device}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for RoutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        write!(f, " dev {}", self.device)
+    }
+}
+
+/// A mode in the words of `ip tuntap`.
+struct Words(Mode);
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mode {}", self.0.kind.as_str())?;
+        if self.0.multi_queue {
+            f.write_str(" multi_queue")?;
+        }
+        if self.0.vnet_hdr {
+            f.write_str(" vnet_hdr")?;
+        }
+        Ok(())
+    }
+}
+
+/// A mode in the options of `tunctl`, each with a space behind it.
+struct Letters(Mode);
+
+impl fmt::Display for Letters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.kind == Kind::Tun {
+            f.write_str("-n ")?;
+        }
+        if self.0.multi_queue {
+            f.write_str("--multi-queue ")?;
+        }
+        Ok(())
+    }
+}
+
+/// A bridge's settings in the words of `ip link`, which counts in hundredths of a second.
+struct BridgeWords(BridgeSettings);
+
+impl fmt::Display for BridgeWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "type bridge stp_state {} forward_delay {}",
+            u8::from(self.0.stp),
+            self.0.forward_delay.as_millis() / 10
+        )
+    }
+}

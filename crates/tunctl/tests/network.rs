@@ -1,0 +1,561 @@
+//! `--apply`, `--remove`, `--dry-run`: each test in a network namespace of its own.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
+
+use tempfile::TempDir;
+use testkit::{
+    cmd::{Finished, run},
+    netns::{ip, isolated},
+};
+use uml_core::tuntap::{Device, Existing, Mode};
+
+/// A network file of a test's own.
+struct File {
+    dir: TempDir,
+}
+
+impl File {
+    fn new(text: &str) -> Self {
+        let file = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        file.write(text);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("network.toml")
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.path(), text).unwrap();
+    }
+
+    fn tunctl(&self, words: &str) -> Finished {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tunctl"));
+        command.args(words.split_whitespace()).arg(self.path());
+        run(&mut command)
+    }
+
+    /// The changes that a run made.
+    fn changes(&self, words: &str) -> Vec<String> {
+        let out = self.tunctl(words).success().out();
+        out.lines().map(str::to_owned).collect()
+    }
+
+    /// Applies it; a second run must find nothing to change.
+    fn apply(&self) -> Vec<String> {
+        let changes = self.changes("--apply");
+        let nothing = format!("{}: nothing to change", self.path().display());
+        assert_eq!(self.changes("--apply"), [nothing], "after {changes:#?}");
+        changes
+    }
+}
+
+/// All that a run may change in this namespace: without indexes, random hardware addresses, timers,
+/// and whether somebody is attached.
+fn everything() -> String {
+    let mut lines = Vec::new();
+    for words in [
+        "-o -d link",
+        "-o addr show scope global",
+        "-4 route",
+        "-6 route show proto boot",
+        "neigh show proxy",
+        "-6 neigh show proxy",
+    ] {
+        lines.extend(ip(words).lines().map(essence));
+    }
+    lines.sort();
+    for file in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        lines.push(format!("{file} {}", switch(file).trim()));
+    }
+    lines.join("\n")
+}
+
+fn essence(line: &str) -> String {
+    let mut words = line.split_whitespace().peekable();
+    let mut text = String::new();
+    // The index.
+    words.next_if(|word| word.trim_end_matches(':').parse::<u32>().is_ok());
+    while let Some(word) = words.next() {
+        match word {
+            "link/ether" | "bridge_id" | "designated_root" | "designated_bridge"
+            | "numdisabled" | "qdisc" | "state" => {
+                words.next();
+            }
+            timer if timer.ends_with("_timer") => {
+                words.next();
+            }
+            "linkdown" | "tentative" => {}
+            flags if flags.starts_with('<') => {
+                text.push_str(if flags.contains(",UP") {
+                    "UP "
+                } else {
+                    "DOWN "
+                });
+            }
+            _ => {
+                let _ = write!(text, "{word} ");
+            }
+        }
+    }
+    text
+}
+
+fn switch(file: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/{file}")).unwrap()
+}
+
+/// A LAN of the host's: eth0, and the other end of the cable.
+fn lan() {
+    ip("link add eth0 type veth peer name cable");
+    ip("link set eth0 up");
+    ip("link set cable up");
+    ip("addr add 192.168.0.254/24 dev eth0");
+}
+
+fn example(name: &str) -> File {
+    let path = format!("{}/examples/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    File::new(&fs::read_to_string(path).unwrap())
+}
+
+#[test]
+fn examples_are_correct() {
+    for (name, summary) in [
+        ("routed", "1 tap, 0 bridges, 0 VXLAN links"),
+        ("bridged", "4 taps, 1 bridge, 0 VXLAN links"),
+        ("private", "3 taps, 1 bridge, 0 VXLAN links"),
+        ("two-hosts", "1 tap, 1 bridge, 1 VXLAN link"),
+        ("everything", "2 taps, 1 bridge, 1 VXLAN link"),
+    ] {
+        let file = example(name);
+        let out = file.tunctl("--check").success().out();
+        assert_eq!(
+            out,
+            format!("{}: correct: {summary}\n", file.path().display())
+        );
+    }
+}
+
+#[test]
+fn examples_are_applied_once_and_removed_without_a_trace() {
+    for name in ["routed", "bridged", "private", "two-hosts", "everything"] {
+        isolated(|| {
+            lan();
+            let file = example(name);
+            let before = everything();
+            let changes = file.apply();
+            assert!(!changes.is_empty());
+            assert_ne!(everything(), before);
+            // The lines that are printed are those that a dry run shows.
+            let would = file.changes("--dry-run --remove");
+            assert_eq!(file.changes("--remove"), would);
+            assert_eq!(
+                file.changes("--remove"),
+                [format!("{}: nothing to change", file.path().display())]
+            );
+            let after = everything();
+            // Forwarding stays on: others may rely on it by now.
+            let after = after.replace("forward 1", "forward 0");
+            assert_eq!(after, before, "{name}: {would:#?}");
+            assert_eq!(
+                file.changes("--dry-run --apply"),
+                without_switches(&changes)
+            );
+        });
+    }
+}
+
+fn without_switches(changes: &[String]) -> Vec<String> {
+    let is_forwarding = |change: &&String| !change.ends_with("ip_forward");
+    changes.iter().filter(is_forwarding).cloned().collect()
+}
+
+#[test]
+fn the_routed_recipe_does_what_its_commands_do() {
+    isolated(|| {
+        lan();
+        let changes = example("routed").apply();
+        assert_eq!(
+            changes,
+            [
+                "ip tuntap add dev tap0 mode tap user 1000",
+                "ip addr add 192.168.0.254/32 dev tap0",
+                "ip link set dev tap0 up",
+                "ip route add 192.168.0.253/32 dev tap0",
+                "ip neigh add proxy 192.168.0.253 dev eth0",
+                "echo 1 > /proc/sys/net/ipv4/conf/tap0/proxy_arp",
+                "echo 1 > /proc/sys/net/ipv4/ip_forward",
+            ]
+        );
+        let with_tunctl = everything();
+        let proxy_arp = switch("ipv4/conf/tap0/proxy_arp");
+        isolated(|| {
+            lan();
+            for change in &changes {
+                match change.strip_prefix("ip ") {
+                    Some(words) => drop(ip(words)),
+                    None => drop(run(Command::new("sh").args(["-c", change])).success()),
+                }
+            }
+            assert_eq!(everything(), with_tunctl);
+            assert_eq!(switch("ipv4/conf/tap0/proxy_arp"), proxy_arp);
+        });
+    });
+}
+
+#[test]
+fn differences_are_brought_in_line() {
+    isolated(|| {
+        lan();
+        let file = File::new(
+            r#"
+            [[tap]]
+            name = "tap0"
+            owner = 1000
+            addresses = ["10.0.0.254/24", "10.0.0.253/24", "fd00::1/64"]
+            guests = ["192.168.0.1", "192.168.0.2", "fd00:2::2"]
+            proxy_arp = "eth0"
+
+            [[tap]]
+            name = "tap1"
+
+            [[vxlan]]
+            name = "vx0"
+            id = 1
+            remote = "10.9.9.9"
+
+            [[bridge]]
+            name = "br0"
+            addresses = ["10.1.0.1/24"]
+            ports = ["vx0", "tap1"]
+            "#,
+        );
+        file.apply();
+        ip("tuntap add dev stray mode tap");
+        ip("link set dev stray master br0");
+        ip("link set dev br0 type bridge forward_delay 900 stp_state 1");
+        ip("link set dev tap0 mtu 1400");
+        ip("addr add 172.16.0.1/12 dev br0");
+        ip("link set dev tap1 down");
+        ip("link set dev tap1 nomaster");
+        ip("neigh add proxy 192.168.0.1 dev cable");
+        ip("route del 192.168.0.2 dev tap0");
+        assert_eq!(
+            file.apply(),
+            [
+                "ip link set dev br0 type bridge stp_state 0 forward_delay 0",
+                "ip link set dev stray nomaster",
+                "ip link set dev tap1 master br0",
+                "ip addr del 172.16.0.1/12 dev br0",
+                "ip link set dev tap1 up",
+                "ip neigh del proxy 192.168.0.1 dev cable",
+                "ip route add 192.168.0.2/32 dev tap0",
+            ]
+        );
+        file.write(
+            r#"
+            [[tap]]
+            name = "tap0"
+            owner = 1001
+            mtu = 1300
+            addresses = ["10.0.0.253/24"]
+            guests = ["192.168.0.3"]
+            proxy_arp = ["cable"]
+
+            [[tap]]
+            name = "tap1"
+            guests = ["192.168.0.1"]
+
+            [[vxlan]]
+            name = "vx0"
+            id = 2
+            remote = "10.9.9.9"
+            up = false
+
+            [[bridge]]
+            name = "br0"
+            stp = true
+            forward_delay = 4
+            ports = ["vx0", "stray"]
+            up = false
+            "#,
+        );
+        assert_eq!(
+            file.apply(),
+            [
+                "ip link set dev vx0 nomaster",
+                "ip link set dev vx0 down",
+                "ip link del dev vx0",
+                "tunctl -t tap0 -u 1001",
+                "ip link set dev tap0 mtu 1300",
+                "ip link add dev vx0 type vxlan id 2 dstport 4789 remote 10.9.9.9",
+                "ip link set dev br0 type bridge stp_state 1 forward_delay 400",
+                "ip link set dev tap1 nomaster",
+                "ip link set dev vx0 master br0",
+                "ip link set dev stray master br0",
+                "ip addr del 10.0.0.254/24 dev tap0",
+                "ip addr del fd00::1/64 dev tap0",
+                "ip addr del 10.1.0.1/24 dev br0",
+                "ip link set dev br0 down",
+                "ip link set dev stray up",
+                "ip route del 192.168.0.1/32 dev tap0",
+                "ip route del 192.168.0.2/32 dev tap0",
+                "ip neigh del proxy 192.168.0.2 dev eth0",
+                "ip route del fd00:2::2/128 dev tap0",
+                "ip neigh del proxy fd00:2::2 dev eth0",
+                "ip neigh del proxy 192.168.0.1 dev eth0",
+                "ip route add 192.168.0.3/32 dev tap0",
+                "ip route add 192.168.0.1/32 dev tap1",
+                "ip neigh add proxy 192.168.0.3 dev cable",
+                "echo 1 > /proc/sys/net/ipv4/conf/tap1/proxy_arp",
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_tap_of_another_shape_is_made_anew() {
+    isolated(|| {
+        let file = File::new("[[tap]]\nname = \"tap0\"\nowner = 5\naddresses = [\"10.0.0.1/24\"]");
+        file.apply();
+        ip("route add 10.5.0.0/16 via 10.0.0.2");
+        file.write("[[tap]]\nname = \"tap0\"\ngroup = 6\nkind = \"tun\"\nmulti_queue = true");
+        assert_eq!(
+            file.apply(),
+            [
+                "ip route del 10.5.0.0/16 via 10.0.0.2 dev tap0",
+                "ip addr del 10.0.0.1/24 dev tap0",
+                "ip link set dev tap0 down",
+                "ip tuntap del dev tap0 mode tap",
+                "ip tuntap add dev tap0 mode tun multi_queue group 6",
+                "ip link set dev tap0 up",
+            ]
+        );
+        assert!(ip("-d link show tap0").contains("tun type tun"));
+    });
+}
+
+#[test]
+fn a_failure_half_way_undoes_what_was_done() {
+    isolated(|| {
+        lan();
+        let file = File::new(
+            r#"
+            [[tap]]
+            name = "tap0"
+            addresses = ["10.0.0.254/24", "fd00::1/64"]
+            mtu = 1400
+            guests = ["192.168.0.1"]
+            proxy_arp = "eth0"
+
+            [[bridge]]
+            name = "br0"
+            addresses = ["10.1.0.1/24"]
+            ports = ["eth0"]
+            "#,
+        );
+        file.apply();
+        ip("route add 10.5.0.0/16 via 10.0.0.2");
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        let before = everything();
+        // The kernel refuses loopback as a port, after nearly everything has been changed.
+        let broken = r#"
+            [[tap]]
+            name = "tap0"
+            kind = "tun"
+
+            [[tap]]
+            name = "new%d"
+            count = 3
+
+            [[bridge]]
+            name = "br0"
+            stp = true
+            ports = ["new%d", "lo"]
+            "#;
+        file.write(broken);
+        let failed = file.tunctl("--apply");
+        assert_eq!(failed.code(), 1);
+        let error = failed.err();
+        assert!(
+            error.starts_with(
+                "tunctl: failed: ip link set dev lo master br0\n\
+                 tunctl: setting dev lo master br0: Invalid argument"
+            ),
+            "{error}"
+        );
+        assert!(
+            error.contains("\ntunctl: undone: ip tuntap del dev new2 mode tap\n"),
+            "{error}"
+        );
+        assert!(
+            error.contains("\ntunctl: undone: ip tuntap add dev tap0 mode tap user 0\n"),
+            "{error}"
+        );
+        assert!(!error.contains("can't be undone"), "{error}");
+        assert!(
+            failed
+                .out()
+                .contains("ip tuntap add dev new0 mode tap user 0\n")
+        );
+        assert_eq!(everything(), before);
+    });
+}
+
+#[test]
+fn a_removal_that_fails_is_undone_too() {
+    isolated(|| {
+        lan();
+        let file = File::new(
+            r#"
+            [[tap]]
+            name = "q"
+            multi_queue = true
+            guests = ["192.168.0.1"]
+            proxy_arp = "eth0"
+
+            [[tap]]
+            name = "port"
+
+            [[bridge]]
+            name = "br0"
+            mtu = 1450
+            addresses = ["10.1.0.1/24"]
+            ports = ["port"]
+            "#,
+        );
+        file.apply();
+        let before = everything();
+        // Held by this very thread, whose process lives in another namespace: nobody sees it
+        // before the attempt.
+        let mode = Mode {
+            multi_queue: true,
+            ..Mode::default()
+        };
+        let held = Device::open(&"q".parse().unwrap(), mode, Existing::Attach).unwrap();
+        let failed = file.tunctl("--remove");
+        assert_eq!(failed.code(), 1);
+        assert!(failed.err().contains("q is in use by"), "{}", failed.err());
+        drop(held);
+        assert_eq!(everything(), before);
+        assert!(!file.changes("--remove").is_empty());
+    });
+}
+
+#[test]
+fn a_guests_tap_is_not_taken_away() {
+    isolated(|| {
+        let file = File::new("[[tap]]\nname = \"tap0\"");
+        file.apply();
+        let before = everything();
+        let device = Device::open(&"tap0".parse().unwrap(), Mode::default(), Existing::Attach);
+        let mut guest = Command::new("sleep")
+            .arg("1000")
+            .stdin(device.unwrap().into_fd())
+            .spawn()
+            .unwrap();
+        let advice = format!("tap0 is in use by sleep (pid {})", guest.id());
+        let removed = file.tunctl("--remove");
+        file.write("[[tap]]\nname = \"tap0\"\nkind = \"tun\"");
+        let remade = file.tunctl("--apply");
+        file.write("[[tap]]\nname = \"tap0\"\nowner = 5");
+        let reowned = file.tunctl("--apply");
+        guest.kill().unwrap();
+        guest.wait().unwrap();
+        for refused in [removed, remade, reowned] {
+            assert_eq!(refused.code(), 1);
+            assert!(refused.err().contains(&advice), "{}", refused.err());
+            assert_eq!(refused.out(), "");
+        }
+        assert_eq!(everything(), before);
+    });
+}
+
+#[test]
+fn what_stands_in_the_way_is_named_before_anything_is_changed() {
+    isolated(|| {
+        lan();
+        ip("link add tap0 type bridge");
+        ip("tuntap add dev br0 mode tap");
+        ip("tuntap add dev other mode tap");
+        ip("link set dev other up");
+        ip("route add 192.168.0.9 dev other");
+        let before = everything();
+        let file = File::new(
+            r#"
+            [[tap]]
+            name = "tap0"
+            guests = ["192.168.0.254"]
+            proxy_arp = "nolan"
+
+            [[vxlan]]
+            name = "cable"
+            id = 1
+            remote = "10.0.0.1"
+            device = "nocarrier"
+
+            [[bridge]]
+            name = "br0"
+            ports = ["noport"]
+            "#,
+        );
+        let refused = file.tunctl("--apply");
+        assert_eq!(refused.code(), 1);
+        assert_eq!(
+            refused.err(),
+            "tunctl: tap0 exists and is no tap device but a device of kind bridge\n\
+             tunctl: br0 exists and is no bridge but a device of kind tap\n\
+             tunctl: cable exists and is no VXLAN link but a device of kind veth\n\
+             tunctl: there is no device nocarrier, and the file doesn't make it\n\
+             tunctl: there is no device nolan, and the file doesn't make it\n\
+             tunctl: there is no device noport, and the file doesn't make it\n\
+             tunctl: guest 192.168.0.254 can't have this host's own address (dev eth0)\n"
+        );
+        assert_eq!(file.tunctl("--remove").code(), 1);
+        file.write("[[tap]]\nname = \"t\"\nguests = [\"192.168.0.9\"]");
+        let refused = file.tunctl("--apply");
+        assert_eq!(
+            refused.err(),
+            "tunctl: guest 192.168.0.9 of t has a route by dev other already, which this file \
+             doesn't describe: ip route del 192.168.0.9/32 dev other\n"
+        );
+        assert_eq!(everything(), before);
+    });
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    isolated(|| {
+        lan();
+        let before = everything();
+        let file = example("routed");
+        assert_eq!(file.changes("--dry-run --apply").len(), 7);
+        assert_eq!(everything(), before);
+    });
+}
+
+#[test]
+fn five_hundred_taps_by_one_file() {
+    isolated(|| {
+        let file = File::new(
+            r#"
+            [[tap]]
+            name = "tap%d"
+            count = 500
+            first = 100
+
+            [[bridge]]
+            name = "br0"
+            ports = "tap%d"
+            "#,
+        );
+        let changes = file.apply();
+        assert_eq!(changes.len(), 500 * 3 + 2);
+        assert!(ip("link show tap599").contains("master br0"));
+        file.changes("--remove");
+        assert_eq!(ip("-o link").lines().count(), 1);
+    });
+}
