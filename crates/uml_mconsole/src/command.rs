@@ -7,7 +7,7 @@ use std::{
     io::Read,
     os::{fd::RawFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use uml_core::{IoError, error::chain};
 use crate::{
     absolute::absolute,
     guests::Places,
+    interrupt::Interrupt,
     log::Requests,
     session::{End, Session, SessionError},
     show::Outcome,
@@ -124,7 +125,7 @@ pub struct Context {
     places: Places,
     guest: OsString,
     timeout: Duration,
-    interrupted: Arc<AtomicBool>,
+    interrupt: Option<Arc<Interrupt>>,
 }
 
 impl Context {
@@ -135,8 +136,27 @@ impl Context {
             places,
             guest,
             timeout,
-            interrupted: Arc::default(),
+            interrupt: None,
         }
+    }
+
+    /// The same; waiting for an answer ends when the user says so.
+    #[must_use]
+    pub fn interrupted_by(mut self, interrupt: &Arc<Interrupt>) -> Self {
+        self.interrupt = Some(Arc::clone(interrupt));
+        self
+    }
+
+    /// Where guests are looked for.
+    #[must_use]
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// The guest that commands go to, as it was asked for.
+    #[must_use]
+    pub fn guest(&self) -> &OsStr {
+        &self.guest
     }
 
     fn with_session(&self, act: impl FnOnce(&Session) -> Result<Outcome, SessionError>) -> Outcome {
@@ -144,7 +164,7 @@ impl Context {
             Ok(guest) => guest,
             Err(error) => return Outcome::failed(chain(&error)),
         };
-        let session = Session::new(guest, self.timeout).interrupted_by(&self.interrupted);
+        let session = Session::new(guest, self.timeout).interrupted_by(self.interrupt.as_ref());
         act(&session).unwrap_or_else(|error| Outcome::failed(chain(&error)))
     }
 

@@ -5,7 +5,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -37,6 +37,12 @@ pub struct NotFound {
     pub looked_in: Vec<(PathBuf, io::Error)>,
 }
 
+/// Whether there is a socket of that name.
+#[must_use]
+pub fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}
+
 fn list(looked_in: &[(PathBuf, io::Error)]) -> String {
     let each: Vec<String> = looked_in
         .iter()
@@ -66,6 +72,23 @@ impl Places {
     #[must_use]
     pub fn dirs(&self) -> &[PathBuf] {
         &self.dirs
+    }
+
+    /// All guests that have a socket below the directories, running or not, by name.
+    #[must_use]
+    pub fn guests(&self) -> Vec<Guest> {
+        let mut found: Vec<Guest> = self
+            .dirs
+            .iter()
+            // A directory that isn't there, or isn't ours to read, has no guests for us.
+            .filter_map(|dir| fs::read_dir(dir).ok())
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path().join("mconsole")))
+            .filter(|socket| is_socket(socket))
+            .map(Guest::at)
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found
     }
 
     /// Finds a guest by its umid, or by its socket's path.

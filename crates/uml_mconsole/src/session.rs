@@ -1,17 +1,12 @@
 //! One guest: send a request, gather the pieces of the reply, give up after a silence.
 
 use std::{
-    fs,
     io::{self, IoSlice},
     os::{
         fd::{AsFd, AsRawFd as _, RawFd},
-        unix::{fs::FileTypeExt as _, net::UnixDatagram},
+        unix::net::UnixDatagram,
     },
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,7 +23,10 @@ use uml_core::{
     wire::mconsole::{CommandError, PIECE_HEADER_LEN, Piece, Request},
 };
 
-use crate::guests::Guest;
+use crate::{
+    guests::{Guest, is_socket},
+    interrupt::Interrupt,
+};
 
 /// The most that a reply may take, headers included: no guest makes the client fill the memory.
 const MAX_REPLY_BYTES: usize = 64 << 20;
@@ -121,7 +119,7 @@ pub struct Reply {
 pub struct Session {
     guest: Guest,
     timeout: Duration,
-    interrupted: Arc<AtomicBool>,
+    interrupt: Option<Arc<Interrupt>>,
 }
 
 impl Session {
@@ -131,14 +129,14 @@ impl Session {
         Self {
             guest,
             timeout,
-            interrupted: Arc::default(),
+            interrupt: None,
         }
     }
 
-    /// The same, which stops waiting when the flag is set.
+    /// The same, which stops waiting when the user says so.
     #[must_use]
-    pub fn interrupted_by(mut self, flag: &Arc<AtomicBool>) -> Self {
-        self.interrupted = Arc::clone(flag);
+    pub fn interrupted_by(mut self, interrupt: Option<&Arc<Interrupt>>) -> Self {
+        self.interrupt = interrupt.map(Arc::clone);
         self
     }
 
@@ -215,7 +213,7 @@ impl Session {
                             after: self.timeout,
                         });
                     }
-                    wait(socket, PollFlags::POLLOUT, self.timeout)
+                    self.wait(socket, PollFlags::POLLOUT, self.timeout)
                         .map_err(IoError::at("waiting for", &self.guest.socket))?;
                 }
                 Err(Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ENOTCONN) => {
@@ -278,7 +276,8 @@ impl Session {
                         return Ok(reply);
                     }
                     let left = self.timeout.saturating_sub(silence);
-                    let ready = wait(socket, PollFlags::POLLIN, left)
+                    let ready = self
+                        .wait(socket, PollFlags::POLLIN, left)
                         .map_err(IoError::at("waiting for", &self.guest.socket))?;
                     gone = !ready && self.check().is_err();
                 }
@@ -290,8 +289,25 @@ impl Session {
         }
     }
 
+    /// Waits a little, and no longer than `most`, for the socket to be ready; says whether it is.
+    /// A signal ends the wait too.
+    fn wait(&self, socket: &UnixDatagram, events: PollFlags, most: Duration) -> io::Result<bool> {
+        let mut fds = vec![PollFd::new(socket.as_fd(), events)];
+        if let Some(interrupt) = &self.interrupt {
+            fds.push(PollFd::new(interrupt.as_fd(), PollFlags::POLLIN));
+        }
+        // Rounded up, lest the last millisecond be waited for in a busy loop.
+        let most = most.min(LOOK_EVERY) + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut fds, timeout) {
+            Ok(_) => Ok(fds.first().and_then(PollFd::any).unwrap_or_default()),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        self.interrupt.as_ref().is_some_and(|user| user.take())
     }
 }
 
@@ -331,28 +347,10 @@ fn open(guest: &Guest) -> Result<UnixDatagram, SessionError> {
     }
 }
 
-fn is_socket(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
-}
-
 fn not_running(guest: &Guest) -> SessionError {
     SessionError::NotRunning {
         name: guest.name.clone(),
         socket: guest.socket.display().to_string(),
-    }
-}
-
-/// Waits a little, and no longer than `most`, for the socket to be ready; says whether it is. A
-/// signal ends the wait too.
-fn wait(socket: &UnixDatagram, events: PollFlags, most: Duration) -> io::Result<bool> {
-    let mut fds = [PollFd::new(socket.as_fd(), events)];
-    // Rounded up, lest the last millisecond be waited for in a busy loop.
-    let most = most.min(LOOK_EVERY) + Duration::from_millis(1);
-    let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::ZERO);
-    match poll(&mut fds, timeout) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::EINTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -10,6 +10,7 @@ use uml_core::console;
 use crate::{
     TOOL,
     guests::Guest,
+    process,
     session::{End, Reply, seconds},
 };
 
@@ -88,7 +89,11 @@ fn complaint(reply: &Reply, guest: &Guest) -> Option<String> {
     };
     let why = match reply.end {
         End::Silence(after) => {
-            let state = state(guest).unwrap_or_default();
+            let pid = guest.pid().ok();
+            let excuse = pid.and_then(|pid| Some((pid, process::excuse(pid)?)));
+            let state = excuse
+                .map(|(pid, what)| format!("; its process {pid} {what}"))
+                .unwrap_or_default();
             let after = seconds(after);
             format!("nothing came for {after}{state} (--timeout SECONDS waits longer)")
         }
@@ -98,22 +103,6 @@ fn complaint(reply: &Reply, guest: &Guest) -> Option<String> {
         End::Whole | End::Plain => String::new(),
     };
     Some(format!("{what}: {why}"))
-}
-
-/// Why a guest may be silent, as far as the state of its process tells.
-fn state(guest: &Guest) -> Option<String> {
-    let pid = guest.pid().ok()?;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The state follows the program's name, which stands in brackets and may hold any.
-    let state = stat.rsplit_once(") ")?.1.chars().next()?;
-    let what = match state {
-        'T' => "has been stopped by a signal",
-        't' => "is held by a debugger",
-        'Z' => "has ended",
-        'D' => "is waiting for a disk",
-        _ => return None,
-    };
-    Some(format!("; its process {pid} {what}"))
 }
 
 /// Prints an outcome and returns its status. Complaints go to standard error.

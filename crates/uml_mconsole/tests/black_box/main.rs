@@ -2,5 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod fake;
+mod many;
+mod notifications;
 mod one_shot;
+mod prompt;
 mod replies;
+mod script;
