@@ -180,6 +180,13 @@ impl Cli {
             timeout: self.timeout.unwrap_or(SILENCE),
             uml_dir: self.uml_dir,
         };
+        // A misspelt option must not be taken for a guest; `./-x` is the way to such a socket.
+        if let Some(word) = self.words.first() {
+            if word.as_bytes().starts_with(b"-") {
+                let what = format!("unexpected argument '{}' found", word.to_string_lossy());
+                return Err(wrong(&what, USAGE));
+            }
+        }
         let format = if self.json {
             Format::Json
         } else {

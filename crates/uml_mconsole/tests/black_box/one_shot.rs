@@ -47,6 +47,16 @@ fn without_arguments_the_old_usage_is_shown() {
 }
 
 #[test]
+fn a_misspelt_option_is_no_guest() {
+    let finished = run(tool().args(["--timout", "5", "lab1", "version"]));
+    assert_eq!(
+        finished.err(),
+        "unexpected argument '--timout' found\nUsage : uml_mconsole socket-name [command]\n"
+    );
+    assert_eq!((finished.code(), &*finished.out()), (1, ""));
+}
+
+#[test]
 fn a_guest_is_found_by_umid_and_by_path() {
     let home = tempfile::tempdir().unwrap();
     let guest = Fake::new(&home.path().join(".uml"), "lab1", |_| vec![last("ok")]);
