@@ -47,7 +47,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(request) = cli.request() else {
         return wrong("", USAGE);
     };
-    let stop = match Stop::on_signals() {
+    // A stream that nobody reads could be waited for for ever, and there is nothing to clean up:
+    // there a signal does what it always does.
+    let stop = if request.streams() {
+        Ok(Stop::never())
+    } else {
+        Stop::on_signals()
+    };
+    let stop = match stop {
         Ok(stop) => stop,
         Err(error) => {
             console::report("uml_moo: catching signals", &error);

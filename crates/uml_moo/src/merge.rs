@@ -1,6 +1,6 @@
 //! A merge: what is asked for, and what came of it.
 
-use std::path::PathBuf;
+use std::{fs, os::unix::fs::FileTypeExt as _, path::PathBuf};
 
 use uml_core::{console, cow::Survey};
 
@@ -70,6 +70,20 @@ pub struct Request {
     pub verify: Verify,
     /// What to say on the way.
     pub talk: Talk,
+}
+
+impl Request {
+    /// Whether the image goes where it can't be taken back: standard output, a pipe, a terminal.
+    pub(crate) fn streams(&self) -> bool {
+        match &self.into {
+            Target::Stdout => true,
+            Target::Backing => false,
+            Target::New(path) => fs::metadata(path).is_ok_and(|target| {
+                let kind = target.file_type();
+                !kind.is_file() && !kind.is_dir() && !kind.is_block_device()
+            }),
+        }
+    }
 }
 
 /// What a merge did.

@@ -106,7 +106,8 @@ impl CowFile {
         bytes.truncate(header.layout().header_bytes());
         let geometry = header.geometry();
         let bitmap_end = geometry.bitmap_offset() + geometry.bitmap_bytes();
-        if length < bitmap_end {
+        // An empty image has no bitmap, and nothing needs to be where it would be.
+        if length < bitmap_end && geometry.bitmap_bytes() > 0 {
             return Err(CowError::BitmapCut {
                 path,
                 length,

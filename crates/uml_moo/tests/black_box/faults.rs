@@ -1,0 +1,359 @@
+//! Full disks, unreadable files, files that change, locks, signals.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Read as _,
+    os::unix::fs::FileExt as _,
+    process::{Command, Stdio},
+};
+
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use testkit::cmd::run;
+use uml_core::cow::{LockKind, lock::lock};
+
+use crate::support::{Disk, Place, mount_tmpfs, noise, resize_tmpfs, set_mtime, with_own_mounts};
+
+#[test]
+fn a_full_disk_leaves_the_old_image() {
+    with_own_mounts(|| {
+        let disk = Disk::busy(4);
+        let place = Place::new(&disk);
+        mount_tmpfs(&place.at("small"), 1024);
+        fs::write(place.at("small/new"), "old").unwrap();
+        let finished = place.moo(&["cow", "small/new"]);
+        assert_eq!(finished.code(), 1);
+        let words = "uml_moo: writing 'small/new': No space left on device\n";
+        assert_eq!(finished.err(), words);
+        assert_eq!(place.read("small/new"), b"old");
+        assert_eq!(fs::read_dir(place.at("small")).unwrap().count(), 1);
+        resize_tmpfs(&place.at("small"), 8192);
+        place.ok(&["cow", "small/new"]);
+        assert!(place.read("small/new") == disk.merged());
+    });
+}
+
+#[test]
+fn a_disk_that_fills_in_the_middle_of_a_merge_in_place() {
+    with_own_mounts(|| {
+        // The backing file is a hole: merging needs room.
+        let mut disk = Disk::busy(4);
+        disk.backing.fill(0);
+        let place = Place::new(&disk);
+        mount_tmpfs(&place.at("small"), 1024);
+        let small = place.at("small/back");
+        crate::support::write_backing(&small, &disk.backing);
+        let args = ["-d", "-b", "small/back", "cow"];
+        let finished = place.moo(&args);
+        assert_eq!(finished.code(), 1);
+        let words = finished.err();
+        assert!(words.contains("'small/back' is half merged"), "{words}");
+        assert!(words.contains("run the same command again"), "{words}");
+        assert!(words.ends_with(": No space left on device\n"), "{words}");
+        assert!(place.names().contains(&".cow.merge-journal".to_owned()));
+        resize_tmpfs(&place.at("small"), 8192);
+        let finished = place.ok(&args);
+        assert!(
+            finished
+                .err()
+                .contains("an interrupted merge was found and finished")
+        );
+        assert!(place.read("small/back") == disk.merged());
+        assert!(!place.names().contains(&".cow.merge-journal".to_owned()));
+    });
+}
+
+#[test]
+fn without_room_for_the_journal_the_backing_file_stays() {
+    with_own_mounts(|| {
+        let disk = Disk::busy(1);
+        let place = Place::new(&disk);
+        mount_tmpfs(&place.at("small"), 2048);
+        disk.write_cow(&place.at("small/cow"), &place.at("back"));
+        let filler = File::create(place.at("small/filler")).unwrap();
+        let mut at = 0;
+        while filler.write_all_at(&[1; 4096], at).is_ok() {
+            at += 4096;
+        }
+        let finished = place.moo(&["-d", "small/cow"]);
+        assert_eq!(finished.code(), 1);
+        assert!(
+            finished.err().contains(".cow.merge-journal"),
+            "{}",
+            finished.err()
+        );
+        assert!(place.read("back") == disk.backing);
+        drop(filler);
+        fs::remove_file(place.at("small/filler")).unwrap();
+        place.ok(&["-d", "small/cow"]);
+        assert!(place.read("back") == disk.merged());
+        assert_eq!(fs::read_dir(place.at("small")).unwrap().count(), 1);
+    });
+}
+
+#[test]
+fn a_limit_on_the_files_length_is_an_error() {
+    let place = Place::new(&Disk::busy(4));
+    let mut command = Command::new("bash");
+    command.args([
+        "-c",
+        "ulimit -f 1024; exec \"$0\" cow new",
+        env!("CARGO_BIN_EXE_uml_moo"),
+    ]);
+    let finished = run(command.current_dir(place.at("")));
+    assert_eq!(finished.code(), 1);
+    assert!(
+        finished.err().ends_with("'new': File too large\n"),
+        "{}",
+        finished.err()
+    );
+    assert_eq!(place.names(), ["back", "cow"]);
+}
+
+#[test]
+fn unreadable_files_are_named() {
+    let place = Place::new(&Disk::busy(1));
+    fs::copy(env!("CARGO_BIN_EXE_uml_moo"), place.at("tool")).unwrap();
+    let nobody = |line: &str| {
+        let line = format!("chmod 777 .; chmod 644 cow back; {line}");
+        let mut command = Command::new("bash");
+        run(command.args(["-c", &line]).current_dir(place.at("")))
+    };
+    let tool = "setpriv --reuid=65534 --clear-groups ./tool";
+    let finished = nobody(&format!("chmod 0 cow; {tool} cow new"));
+    assert_eq!(finished.code(), 1);
+    assert_eq!(
+        finished.err(),
+        "uml_moo: opening COW file 'cow': Permission denied\n"
+    );
+    let finished = nobody(&format!("chmod 0 back; {tool} cow new"));
+    assert_eq!(finished.code(), 1);
+    assert!(
+        finished.err().ends_with("back': Permission denied\n"),
+        "{}",
+        finished.err()
+    );
+    let finished = nobody(&format!("{tool} -d cow"));
+    assert_eq!(finished.code(), 1);
+    assert!(
+        finished.err().ends_with("back': Permission denied\n"),
+        "{}",
+        finished.err()
+    );
+    assert_eq!(place.names(), ["back", "cow", "tool"]);
+    let finished = nobody(&format!("{tool} cow new")).success();
+    assert_eq!(finished.err(), "");
+}
+
+#[test]
+fn a_read_error_leaves_no_image() {
+    let place = Place::new(&Disk::busy(2));
+    fs::write(place.at("new"), "old").unwrap();
+    let finished = place.injected("pread64:error=EIO:when=6", &["cow", "new"]);
+    assert_eq!(finished.code(), 1);
+    assert!(
+        finished.err().ends_with(": Input/output error\n"),
+        "{}",
+        finished.err()
+    );
+    assert_eq!(place.names(), ["back", "cow", "new"]);
+    assert_eq!(place.read("new"), b"old");
+}
+
+#[test]
+fn a_failed_sync_is_no_success() {
+    let disk = Disk::busy(1);
+    let place = Place::new(&disk);
+    fs::write(place.at("new"), "old").unwrap();
+    let finished = place.injected("fsync:error=EIO:when=1", &["cow", "new"]);
+    assert_eq!(finished.code(), 1);
+    assert_eq!(place.names(), ["back", "cow", "new"]);
+    assert_eq!(place.read("new"), b"old");
+    // The journal, its directory, the backing file.
+    for when in 1..=3 {
+        place.write(&disk);
+        let _ = fs::remove_file(place.at(".cow.merge-journal"));
+        let injection = format!("fsync:error=EIO:when={when}");
+        let finished = place.injected(&injection, &["-d", "cow"]);
+        assert_eq!(finished.code(), 1, "{injection}");
+        assert!(
+            finished.err().ends_with(": Input/output error\n"),
+            "{}",
+            finished.err()
+        );
+    }
+    place.ok(&["-d", "cow"]);
+    assert!(place.read("back") == disk.merged());
+}
+
+#[test]
+fn a_file_system_without_holes_or_locks_on_temporary_files_serves() {
+    let disk = Disk::busy(2);
+    let place = Place::new(&disk);
+    let _ = place
+        .injected("fallocate:error=EOPNOTSUPP", &["--verify", "-d", "cow"])
+        .success();
+    assert!(place.read("back") == disk.merged());
+    place.write(&disk);
+    let _ = place
+        .injected("lseek:error=EINVAL", &["--verify", "cow", "new"])
+        .success();
+    assert!(place.read("new") == disk.merged());
+}
+
+#[test]
+fn a_signal_leaves_the_old_image_and_no_litter() {
+    let place = Place::new(&Disk::busy(2));
+    fs::write(place.at("new"), "old").unwrap();
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        let injection = format!("pwrite64:signal=SIG{signal}:when=3");
+        let stopped = place.injected(&injection, &["cow", "new"]);
+        assert_eq!(stopped.code(), 128 + number);
+        assert_eq!(stopped.err(), "uml_moo: stopped by a signal\n");
+        assert_eq!(place.names(), ["back", "cow", "new"]);
+        assert_eq!(place.read("new"), b"old");
+    }
+}
+
+/// Starts a merge into a pipe, waits until it is under way, does something, and reads on.
+fn meanwhile(place: &Place, act: impl FnOnce()) -> (i32, String, Vec<u8>) {
+    mkfifo(&place.at("pipe"), Mode::S_IRWXU).unwrap();
+    let child = place
+        .command(&["cow", "pipe"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = File::open(place.at("pipe")).unwrap();
+    let mut image = vec![0; 1000];
+    pipe.read_exact(&mut image).unwrap();
+    act();
+    pipe.read_to_end(&mut image).unwrap();
+    let output = child.wait_with_output().unwrap();
+    fs::remove_file(place.at("pipe")).unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+        image,
+    )
+}
+
+#[test]
+fn files_that_change_meanwhile_are_noticed() {
+    let disk = Disk::busy(16);
+    let place = Place::new(&disk);
+    let open = |name: &str| OpenOptions::new().write(true).open(place.at(name)).unwrap();
+    let (code, words, _) = meanwhile(&place, || {
+        open("back").write_all_at(b"more", 16 << 20).unwrap();
+    });
+    assert_eq!(code, 1);
+    assert!(
+        words.contains("changed while it was being merged"),
+        "{words}"
+    );
+    place.write(&disk);
+    let (code, words, _) = meanwhile(&place, || open("cow").write_all_at(b"x", 20_000).unwrap());
+    assert_eq!(code, 1);
+    assert!(
+        words.contains("'cow' changed while it was being merged"),
+        "{words}"
+    );
+    place.write(&disk);
+    let (code, words, _) = meanwhile(&place, || open("cow").set_len(30_000).unwrap());
+    assert_eq!(code, 1);
+    assert!(words.contains("became shorter"), "{words}");
+    place.write(&disk);
+    let (code, words, _) = meanwhile(&place, || open("back").set_len(30_000).unwrap());
+    assert_eq!(code, 1);
+    assert!(words.contains("reading backing file"), "{words}");
+}
+
+#[test]
+fn a_stream_that_nobody_reads_can_be_left() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let place = Place::new(&Disk::busy(16));
+    mkfifo(&place.at("pipe"), Mode::S_IRWXU).unwrap();
+    let mut child = place.command(&["cow", "pipe"]).spawn().unwrap();
+    let mut pipe = File::open(place.at("pipe")).unwrap();
+    pipe.read_exact(&mut [0; 1000]).unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(15));
+}
+
+#[test]
+fn two_merges_at_once_do_not_disturb_each_other() {
+    let disk = Disk::busy(16);
+    let place = Place::new(&disk);
+    let (code, words, image) = meanwhile(&place, || {
+        let finished = place.moo(&["-d", "cow"]);
+        assert_eq!(finished.code(), 1);
+        let words = finished.err();
+        assert!(words.contains("'cow' is in use by process "), "{words}");
+        assert!(words.contains("(uml_moo)"), "{words}");
+        assert_eq!(place.names(), ["back", "cow", "pipe"]);
+        // Reading twice is no harm.
+        place.ok(&["cow", "new"]);
+    });
+    assert_eq!((code, words.as_str()), (0, ""));
+    assert!(image == disk.merged());
+    assert!(place.read("new") == disk.merged());
+}
+
+#[test]
+fn a_running_guests_files_are_left_alone() {
+    let disk = Disk::busy(1);
+    let place = Place::new(&disk);
+    fs::write(place.at("new"), "a guest's disk").unwrap();
+    let pid = format!("in use by process {}", std::process::id());
+    let in_use = |name: &str, kind, args: &[&str]| {
+        let guest = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(place.at(name))
+            .unwrap();
+        lock(&guest, &place.at(name), kind).unwrap();
+        let finished = place.moo(args);
+        assert_eq!(finished.code(), 1, "{args:?}");
+        assert!(
+            finished.err().contains(&pid),
+            "{args:?}: {}",
+            finished.err()
+        );
+        drop(guest);
+        assert!(place.read("back") == disk.backing);
+        assert_eq!(place.read("new"), b"a guest's disk");
+        assert_eq!(place.names(), ["back", "cow", "new"]);
+    };
+    // A guest on this COW file.
+    in_use("cow", LockKind::Write, &["cow", "new"]);
+    in_use("cow", LockKind::Write, &["-d", "cow"]);
+    // A guest on another COW file with the same backing file.
+    in_use("back", LockKind::Read, &["-d", "cow"]);
+    // A guest on the backing file itself.
+    in_use("back", LockKind::Write, &["cow", "new"]);
+    in_use("back", LockKind::Write, &["-d", "cow"]);
+    // A guest on what would be replaced.
+    in_use("new", LockKind::Write, &["cow", "new"]);
+    place.ok(&["cow", "new"]);
+    assert!(place.read("new") == disk.merged());
+}
+
+#[test]
+fn a_backing_file_of_another_length_than_the_header_is_refused_whatever_its_time() {
+    let disk = Disk::v3(noise(100_000), [(1, 1)]);
+    let place = Place::new(&disk);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(place.at("back"))
+        .unwrap();
+    file.set_len(99_999).unwrap();
+    set_mtime(&place.at("back"));
+    let finished = place.moo(&["-d", "cow"]);
+    assert_eq!(finished.code(), 1);
+    assert!(
+        finished
+            .err()
+            .starts_with("Size mismatch (100000 vs 99999)"),
+        "{}",
+        finished.err()
+    );
+}
