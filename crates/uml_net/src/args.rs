@@ -100,7 +100,7 @@ pub enum Reply {
 impl Reply {
     /// The number of the descriptor, other than 0 to 2, that the answer goes to.
     #[must_use]
-    pub const fn descriptor(self) -> Option<i32> {
+    const fn descriptor(self) -> Option<i32> {
         match self {
             Self::Message(number) | Self::Byte(number) if number > 2 => Some(number),
             _ => None,
@@ -182,6 +182,17 @@ impl Call {
             Ok(None) => transport(0, first, &words[1..]),
             Err(error) => Self::unknown(error),
         }
+    }
+
+    /// The number of the descriptor beyond the standard ones that the call names.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<i32> {
+        let line = match self.request {
+            Ok(Request::SlipUp { line, .. } | Request::SlipDown { line }) => Some(line),
+            _ => None,
+        };
+        line.filter(|&number| number > 2)
+            .or_else(|| self.reply.descriptor())
     }
 
     const fn unknown(error: BadCall) -> Self {

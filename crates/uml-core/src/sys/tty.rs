@@ -37,6 +37,19 @@ pub fn set_line_discipline(tty: BorrowedFd<'_>, number: libc::c_int) -> io::Resu
     check(result)
 }
 
+/// `SIOCSIFENCAP` with 0 of a terminal with the discipline [`N_SLIP`]: packets go as they are,
+/// without compressed headers.
+///
+/// # Errors
+/// What the driver said.
+pub fn plain_slip(tty: BorrowedFd<'_>) -> io::Result<()> {
+    const SIOCSIFENCAP: libc::Ioctl = 0x8926;
+    let encapsulation: libc::c_int = 0;
+    // SAFETY: `tty` is borrowed, so it stays open. The kernel reads one int at `encapsulation`.
+    let result = unsafe { libc::ioctl(tty.as_raw_fd(), SIOCSIFENCAP, &raw const encapsulation) };
+    check(result)
+}
+
 /// `SIOCGIFNAME` of a terminal with the discipline [`N_SLIP`]: its network device's name.
 ///
 /// The same number asks a socket for the name of any device: look at the discipline first.
@@ -80,5 +93,6 @@ mod tests {
         let file = File::open("/proc/self/status").unwrap();
         assert!(line_discipline(file.as_fd()).is_err());
         assert!(slip_name(file.as_fd()).is_err());
+        assert!(plain_slip(file.as_fd()).is_err());
     }
 }

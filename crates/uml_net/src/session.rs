@@ -1,0 +1,238 @@
+//! One call's work on the host, from the lock to the last change.
+
+use std::{net::Ipv4Addr, os::fd::AsFd as _};
+
+use uml_core::{
+    error::chain,
+    hostnet::{Host, HostError, Interface, IpPrefix, Link, LinkKind, Origin, Route, RouteEntry},
+    sys::process::network_namespace,
+};
+
+use crate::{
+    log::Log,
+    policy::Policy,
+    privilege::{Caller, Privilege},
+    problem::Problem,
+    rules::HostView,
+    state::{State, StateError, Store},
+};
+
+/// The host's network, what earlier calls left, and what this call may do about them.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// Who calls.
+    pub caller: &'a Caller,
+    /// What callers may do.
+    pub policy: &'a Policy,
+    /// What was done and said.
+    pub log: &'a mut Log,
+    pub(crate) state: State,
+    privilege: &'a Privilege,
+    host: Host,
+    /// Where the state is kept, or why it can't be.
+    store: Result<Store, StateError>,
+}
+
+impl<'a> Session<'a> {
+    /// Waits for other calls to end, and puts right what killed ones and dead guests left.
+    ///
+    /// # Errors
+    /// Where there is no privilege, or another call doesn't end.
+    pub fn open(
+        caller: &'a Caller,
+        policy: &'a Policy,
+        privilege: &'a Privilege,
+        log: &'a mut Log,
+    ) -> Result<Self, Problem> {
+        if !privilege.exists() {
+            return Err(Problem::NoPrivilege);
+        }
+        let raised = || {
+            // The kernel also looks at who opened a netlink socket.
+            let host = Host::open()?;
+            let store = namespace().and_then(Store::open);
+            let loaded = store.and_then(|store| store.load().map(|state| (store, state)));
+            Ok::<_, HostError>((host, loaded))
+        };
+        let (host, loaded) = privilege.raised(raised).map_err(Problem::Raise)??;
+        let (store, state) = match loaded {
+            Ok((store, state)) => (Ok(store), state),
+            Err(StateError::Busy) => return Err(StateError::Busy.into()),
+            Err(error) => (Err(error), State::default()),
+        };
+        let mut session = Self {
+            caller,
+            policy,
+            log,
+            state,
+            privilege,
+            host,
+            store,
+        };
+        session.clean()?;
+        Ok(session)
+    }
+
+    /// Forgets devices that are gone, with all that was there for their guests.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn clean(&mut self) -> Result<(), Problem> {
+        let before = self.state.clone();
+        let links = self.host.links()?;
+        let exists = |index: u32| links.iter().any(|link| link.interface.index == index);
+        self.state.users.retain(|guest| exists(guest.index));
+        self.state.proxy_arp.retain(|&index| exists(index));
+        self.delete_stale_proxies(&links)?;
+        if self.state.users.is_empty() {
+            self.forwarding_back()?;
+        }
+        if self.state != before {
+            self.save_less();
+        }
+        Ok(())
+    }
+
+    /// A proxy entry with our mark is stale when no device of a guest has a route to its address.
+    fn delete_stale_proxies(&mut self, links: &[Link]) -> Result<(), Problem> {
+        let proxies = self.host.proxies_of(Origin::UML_NET)?;
+        if proxies.is_empty() {
+            return Ok(());
+        }
+        let routes = self.host.routes()?;
+        let is_guests = |index: u32| {
+            links.iter().any(|link| {
+                link.interface.index == index
+                    && (matches!(link.kind, LinkKind::Tun(_)) || self.is_slip(index))
+            })
+        };
+        let stale: Vec<_> = proxies
+            .into_iter()
+            .filter(|proxy| {
+                let destination = IpPrefix::host(proxy.address);
+                !routes.iter().any(|route| {
+                    route.destination == destination
+                        && route.devices.iter().any(|&device| is_guests(device))
+                })
+            })
+            .collect();
+        for proxy in stale {
+            let Some(link) = links
+                .iter()
+                .find(|link| link.interface.index == proxy.device)
+            else {
+                continue;
+            };
+            let on = &link.interface;
+            self.change(|host| host.delete_proxy(on, proxy.address))?;
+            self.log.did(format_args!(
+                "ip neigh del proxy {} dev {on}",
+                proxy.address
+            ));
+        }
+        Ok(())
+    }
+
+    /// Asks the host's network, with no privilege.
+    pub(crate) fn host(&mut self) -> &mut Host {
+        &mut self.host
+    }
+
+    /// Changes the host's network.
+    pub(crate) fn change<T, E>(
+        &mut self,
+        change: impl FnOnce(&mut Host) -> Result<T, E>,
+    ) -> Result<T, Problem>
+    where
+        Problem: From<E>,
+    {
+        let host = &mut self.host;
+        Ok(self
+            .privilege
+            .raised(|| change(host))
+            .map_err(Problem::Raise)??)
+    }
+
+    /// Writes the state down, before the change that it is about. Returns why no state can be kept
+    /// at all, where that is so.
+    ///
+    /// # Errors
+    /// Where it can be kept, but not now: a full disk.
+    pub(crate) fn save(&mut self) -> Result<Option<String>, Problem> {
+        let store = match &self.store {
+            Ok(store) => store,
+            Err(error) => return Ok(Some(chain(error))),
+        };
+        let state = &self.state;
+        self.privilege
+            .raised(|| store.save(state))
+            .map_err(Problem::Raise)??;
+        Ok(None)
+    }
+
+    /// Writes down a state that has become less. Should that fail, a later call finds devices in it
+    /// that are gone, and forgets them again.
+    pub(crate) fn save_less(&mut self) {
+        let _ = self.save();
+    }
+
+    /// What the rules about addresses look at.
+    pub(crate) fn view(&mut self) -> Result<HostView, Problem> {
+        Ok(HostView {
+            addresses: self.host.addresses(None)?,
+            routes: self.host.routes()?,
+            neighbours: self.host.neighbours()?,
+            nameservers: nameservers(),
+        })
+    }
+
+    /// Whether the device of this index is a SLIP line that was brought up here.
+    pub(crate) fn is_slip(&self, index: u32) -> bool {
+        self.state
+            .users
+            .iter()
+            .any(|guest| guest.index == index && guest.slip)
+    }
+
+    /// Whether a device is the caller's, to have guests behind it.
+    pub(crate) fn is_callers(&self, link: &Link) -> bool {
+        match link.kind {
+            LinkKind::Tun(tun) => tun.tap && tun.owner == Some(self.caller.uid),
+            _ => self.state.users.iter().any(|guest| {
+                guest.slip && guest.index == link.interface.index && guest.uid == self.caller.uid
+            }),
+        }
+    }
+}
+
+/// The host route to a guest's address.
+pub(crate) fn host_route(address: Ipv4Addr, interface: &Interface) -> Route {
+    Route {
+        destination: IpPrefix::host(address),
+        interface: interface.clone(),
+        gateway: None,
+    }
+}
+
+/// Whether a route is one that leads a guest's address to this device, whoever made it.
+pub(crate) fn leads(route: &RouteEntry, address: Ipv4Addr, interface: &Interface) -> bool {
+    route.destination == IpPrefix::host(address)
+        && route.devices == [interface.index]
+        && route.gateway.is_none()
+}
+
+/// The number of the network namespace.
+fn namespace() -> Result<u64, StateError> {
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    Ok(network_namespace(socket.as_fd())?)
+}
+
+/// The name servers in `/etc/resolv.conf`; none where it can't be read.
+fn nameservers() -> Vec<Ipv4Addr> {
+    std::fs::read_to_string("/etc/resolv.conf")
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("nameserver"))
+        .filter_map(|rest| rest.trim().parse().ok())
+        .collect()
+}
