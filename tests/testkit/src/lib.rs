@@ -14,6 +14,7 @@ pub mod cmd;
 pub mod guest;
 pub mod image;
 pub mod netns;
+pub mod switch;
 
 use std::{
     thread,
