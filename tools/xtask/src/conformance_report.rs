@@ -1,6 +1,6 @@
 //! What ran on both, what was equal, and what is known to differ, with the reasons.
 
-use std::{collections::BTreeMap, error::Error, fs, io};
+use std::{collections::BTreeMap, error::Error, fs, io, path::Path};
 
 use conformance::differences;
 use testkit::bins;
@@ -15,6 +15,9 @@ const TOOLS: [&str; 6] = [
     "uml_net",
     "uml_switch",
 ];
+
+const START: &str = "<!-- differences -->\n";
+const END: &str = "<!-- end of differences -->";
 
 /// Prints the report.
 ///
@@ -62,19 +65,35 @@ pub(crate) fn run(require_all: bool) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints the table of differences as Markdown.
+/// The table of differences as Markdown, as the README has it.
+#[must_use]
+pub(crate) fn markdown() -> String {
+    let head = "| tool | what | the original | here |\n| --- | --- | --- | --- |\n";
+    differences::all()
+        .iter()
+        .fold(head.to_owned(), |table, known| {
+            let (tool, what) = (&known.tool, &known.what);
+            table
+                + &format!(
+                    "| {tool} | {what} | {} | {} |\n",
+                    known.original, known.ours
+                )
+        })
+}
+
+/// Puts the table of differences into the README, between its two marks.
 ///
 /// # Errors
-/// What writing it answered.
-pub(crate) fn markdown() -> Result<(), Box<dyn Error>> {
-    console::line("| tool | what | the original | here |")?;
-    console::line("| --- | --- | --- | --- |")?;
-    for known in differences::all() {
-        console::line(format_args!(
-            "| {} | {} | {} | {} |",
-            known.tool, known.what, known.original, known.ours
-        ))?;
-    }
+/// The README can't be read or written, or has no marks.
+pub(crate) fn write_readme(readme: &Path) -> Result<(), Box<dyn Error>> {
+    let text = fs::read_to_string(readme)?;
+    let (before, rest) = text
+        .split_once(START)
+        .ok_or("the README has no mark of the table")?;
+    let (_, after) = rest
+        .split_once(END)
+        .ok_or("the README has no mark of the table's end")?;
+    fs::write(readme, format!("{before}{START}{}{END}{after}", markdown()))?;
     Ok(())
 }
 
@@ -95,4 +114,19 @@ fn outcomes(tool: &str) -> io::Result<Vec<(String, String)>> {
     }
     outcomes.sort();
     Ok(outcomes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_the_current_table() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+        let text = fs::read_to_string(readme).unwrap();
+        assert!(
+            text.contains(&format!("{START}{}{END}", markdown())),
+            "run: cargo run -p xtask -- conformance --write-readme"
+        );
+    }
 }

@@ -7,7 +7,11 @@ mod demo;
 mod man;
 mod tools;
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use uml_core::console;
@@ -36,9 +40,9 @@ enum Task {
         /// Fail unless every known difference was asserted by a scenario, and every tool has some.
         #[arg(long)]
         require_all: bool,
-        /// Print the table of differences as Markdown, for the README.
+        /// Instead, put the table of differences into the README.
         #[arg(long)]
-        markdown: bool,
+        write_readme: bool,
     },
     /// Writes the man pages.
     Man {
@@ -57,7 +61,9 @@ enum Task {
 fn main() -> ExitCode {
     let outcome: Result<(), Box<dyn Error>> = match Cli::parse().task {
         Task::Demo { bin_dir, keep } => demo::run(&bin_dir, keep.as_deref()),
-        Task::Conformance { markdown: true, .. } => conformance_report::markdown(),
+        Task::Conformance {
+            write_readme: true, ..
+        } => conformance_report::write_readme(Path::new("README.md")),
         Task::Man { out } => man::run(&out),
         Task::Completions { out } => completions::run(&out),
         Task::Conformance { require_all, .. } => conformance_report::run(require_all),

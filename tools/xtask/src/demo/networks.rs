@@ -29,7 +29,9 @@ pub(super) fn through_the_switch(story: &mut Story) -> Outcome {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .process_group(0);
-    let switch = command.spawn().map_err(|error| format!("starting uml_switch: {error}"))?;
+    let switch = command
+        .spawn()
+        .map_err(|error| format!("starting uml_switch: {error}"))?;
     let _switch = Background(switch);
     until("the switch's sockets", || {
         (fs::exists(&control).ok()? && fs::exists(&bess).ok()?).then_some(())
