@@ -1,7 +1,11 @@
 //! The command line beyond the tool of 2007: kinds, modes, the list, and what errors advise.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::process::{Child, Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command},
+};
 
 use testkit::{
     cmd::{Finished, run},
@@ -164,22 +168,26 @@ fn errors_say_what_to_do() {
 #[test]
 fn strangers_are_told_whose_right_is_missing() {
     isolated(|| {
-        // Neither root nor CAP_NET_ADMIN, with a clone device that it may open.
+        // Neither root nor CAP_NET_ADMIN, with a clone device and a tool that it may open.
+        let for_all = |dir: tempfile::TempDir| {
+            fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+            dir
+        };
+        let devices = for_all(tempfile::tempdir_in("/dev").unwrap());
+        let tools = for_all(tempfile::tempdir().unwrap());
+        let tun = devices.path().join("tun");
+        let tool = tools.path().join("tunctl");
+        fs::copy(env!("CARGO_BIN_EXE_tunctl"), &tool).unwrap();
+        let node = run(Command::new("mknod")
+            .args(["-m", "666"])
+            .arg(&tun)
+            .args(["c", "10", "200"]));
+        let _ = node.success();
         let stranger = |words: &str| {
-            let script = format!(
-                "mknod -m 666 \"$0\" c 10 200 && exec setpriv --reuid 65534 --regid 65534 \
-                 --clear-groups {} -f \"$0\" {words}",
-                env!("CARGO_BIN_EXE_tunctl")
-            );
-            let dir = tempfile::tempdir_in("/dev").unwrap();
-            std::fs::set_permissions(
-                dir.path(),
-                std::os::unix::fs::PermissionsExt::from_mode(0o755),
-            )
-            .unwrap();
-            run(Command::new("sh")
-                .args(["-c", &script])
-                .arg(dir.path().join("tun")))
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            command.arg(&tool).arg("-f").arg(&tun);
+            run(command.args(words.split_whitespace()))
         };
         let refused = stranger("-t tap0");
         assert_eq!(refused.code(), 1);

@@ -1,8 +1,19 @@
 //! `--apply`, `--remove`, `--dry-run`: each test in a network namespace of its own.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    unistd::pipe2,
+};
 use tempfile::TempDir;
 use testkit::{
     cmd::{Finished, run},
@@ -557,5 +568,144 @@ fn five_hundred_taps_by_one_file() {
         assert!(ip("link show tap599").contains("master br0"));
         file.changes("--remove");
         assert_eq!(ip("-o link").lines().count(), 1);
+    });
+}
+
+#[test]
+fn guests_keep_their_routes_when_addresses_change() {
+    isolated(|| {
+        let tap = |addresses: &str| {
+            format!("[[tap]]\nname = \"t\"\nguests = [\"192.168.0.1\"]\naddresses = [{addresses}]")
+        };
+        let file = File::new(&tap("\"10.0.0.1/24\", \"10.0.0.2/24\", \"10.0.0.3/24\""));
+        file.apply();
+        // The first of three of one network, which the others hang on.
+        file.write(&tap("\"10.0.0.2/24\", \"10.0.0.3/24\""));
+        assert_eq!(file.apply(), ["ip addr del 10.0.0.1/24 dev t"]);
+        assert_eq!(switch("ipv4/conf/t/promote_secondaries"), "0\n");
+        file.write(&tap("\"10.0.1.1/24\""));
+        assert_eq!(
+            file.apply(),
+            [
+                "ip addr add 10.0.1.1/24 dev t",
+                "ip addr del 10.0.0.2/24 dev t",
+                "ip addr del 10.0.0.3/24 dev t",
+            ]
+        );
+        // With the last address the kernel takes all routes.
+        file.write(&tap(""));
+        assert_eq!(
+            file.apply(),
+            [
+                "ip route del 192.168.0.1/32 dev t",
+                "ip addr del 10.0.1.1/24 dev t",
+                "ip route add 192.168.0.1/32 dev t",
+            ]
+        );
+        assert!(ip("route").contains("192.168.0.1 dev t"));
+    });
+}
+
+#[test]
+fn runs_at_once_wait_for_each_other() {
+    isolated(|| {
+        let file = File::new("[[tap]]\nname = \"t%d\"\ncount = 20");
+        let runs: Vec<_> = (0..4)
+            .map(|_| {
+                Command::new(env!("CARGO_BIN_EXE_tunctl"))
+                    .arg("--apply")
+                    .arg(file.path())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        let mut lines: Vec<usize> = runs
+            .into_iter()
+            .map(|child| {
+                let output = child.wait_with_output().unwrap();
+                assert!(output.status.success());
+                String::from_utf8(output.stdout).unwrap().lines().count()
+            })
+            .collect();
+        lines.sort_unstable();
+        assert_eq!(lines, [1, 1, 1, 40]);
+    });
+}
+
+#[test]
+fn a_run_that_was_killed_is_finished_by_the_next() {
+    isolated(|| {
+        let file = File::new(
+            "[[tap]]\nname = \"t%d\"\ncount = 100\n[[bridge]]\nname = \"b\"\nports = \"t%d\"",
+        );
+        // A pipe that holds fewer lines than there are changes: the run can't come to its end.
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tunctl"))
+            .arg("--apply")
+            .arg(file.path())
+            .stdout(writer)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::with_capacity(64, fs::File::from(reader)).lines();
+        for _ in 0..20 {
+            lines.next().unwrap().unwrap();
+        }
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+        // What it had made stays, and is left as it is.
+        let rest = file.apply();
+        assert!(!rest.is_empty() && rest.len() < 100 * 3 + 2, "{rest:#?}");
+        assert_eq!(ip("-o link show master b").lines().count(), 100);
+        file.changes("--remove");
+    });
+}
+
+#[test]
+fn output_that_nobody_reads_does_not_stop_the_work() {
+    isolated(|| {
+        let file = File::new("[[tap]]\nname = \"t%d\"\ncount = 3");
+        let script = format!(
+            "{} --apply {} > /dev/full",
+            env!("CARGO_BIN_EXE_tunctl"),
+            file.path().display()
+        );
+        let done = run(Command::new("sh").args(["-c", &script]));
+        assert_eq!(done.code(), 1);
+        assert_eq!(
+            done.err(),
+            "tunctl: writing to standard output: No space left on device\n"
+        );
+        assert!(file.changes("--apply")[0].ends_with("nothing to change"));
+    });
+}
+
+#[test]
+fn without_the_right_nothing_is_changed() {
+    isolated(|| {
+        let before = everything();
+        let file = File::new("[[tap]]\nname = \"t\"\n[[bridge]]\nname = \"b\"");
+        // Where a stranger may go.
+        fs::set_permissions(file.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let binary = file.dir.path().join("tunctl");
+        fs::copy(env!("CARGO_BIN_EXE_tunctl"), &binary).unwrap();
+        let stranger = |words: &str| {
+            let mut command = Command::new("setpriv");
+            let words = words.split_whitespace();
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            command.arg(&binary).args(words);
+            run(command.arg(file.path()))
+        };
+        let shown = stranger("--dry-run --apply").success().out();
+        assert_eq!(shown.lines().count(), 4);
+        let refused = stranger("--apply");
+        assert_eq!(refused.code(), 1);
+        assert!(
+            refused.err().ends_with("tunctl: nothing was changed\n"),
+            "{}",
+            refused.err()
+        );
+        assert_eq!(everything(), before);
     });
 }

@@ -4,22 +4,19 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     path::Path,
-    time::Duration,
 };
 
 use uml_core::{
-    hostnet::{BridgeSettings, DeviceName, IpPrefix},
+    hostnet::{DeviceName, IpPrefix},
     tuntap::{Kind, Mode},
 };
 
 use super::{
-    model::{Bridge, Device, Network, OtherPorts, Tap, Vxlan, VxlanEnd},
-    reader::{At, Place, Problems, Section, parse},
+    model::{Device, Network, Tap},
+    reader::{At, Lone, Place, Problems, Section, parse},
 };
 use crate::ids;
 
-/// The registered UDP port of VXLAN.
-const VXLAN_PORT: u32 = 4789;
 /// More taps by one pattern than this are taken for a slip.
 const MOST_TAPS: u32 = 4096;
 const TOP_KEYS: &[&str] = &["forwarding", "tap", "bridge", "vxlan"];
@@ -72,18 +69,18 @@ pub(super) fn read(path: &Path, text: &str) -> Result<Network, Vec<String>> {
     }
 }
 
-struct Reader<'p, 'f> {
-    problems: &'p mut Problems<'f>,
+pub(super) struct Reader<'p, 'f> {
+    pub(super) problems: &'p mut Problems<'f>,
     /// Every device's name, with the line that it stands in.
     names: HashMap<DeviceName, usize>,
     /// The names that a tap pattern stands for.
-    patterns: HashMap<String, Vec<DeviceName>>,
+    pub(super) patterns: HashMap<String, Vec<DeviceName>>,
     /// Every guest, with its place.
     guests: HashMap<IpAddr, Place>,
     /// Every address of the host's own.
     own: HashSet<IpAddr>,
     /// Every port, with its line.
-    ports: HashMap<DeviceName, usize>,
+    pub(super) ports: HashMap<DeviceName, usize>,
 }
 
 impl<'p, 'f> Reader<'p, 'f> {
@@ -254,12 +251,12 @@ impl<'p, 'f> Reader<'p, 'f> {
         Some(name)
     }
 
-    fn own_name(&mut self, section: &Section<'_, '_>) -> Option<DeviceName> {
+    pub(super) fn own_name(&mut self, section: &Section<'_, '_>) -> Option<DeviceName> {
         let text = section.needed_text("name", self.problems)?;
         self.name(text, &section.place_of("name"))
     }
 
-    fn addresses(&mut self, section: &Section<'_, '_>) -> Vec<IpPrefix> {
+    pub(super) fn addresses(&mut self, section: &Section<'_, '_>) -> Vec<IpPrefix> {
         let mut addresses = Vec::new();
         for At { value, place } in section.list::<IpPrefix>("addresses", self.problems) {
             if !is_hosts(value.address()) {
@@ -277,13 +274,17 @@ impl<'p, 'f> Reader<'p, 'f> {
     }
 
     fn guests(&mut self, section: &Section<'_, '_>, up: bool) -> Vec<IpAddr> {
-        let listed: Vec<At<IpAddr>> = section.list("guests", self.problems);
+        let listed: Vec<At<Lone>> = section.list("guests", self.problems);
         if !listed.is_empty() && !up {
             let why = "a route to a guest needs the device to be up";
             section.refuse("guests", why, self.problems);
         }
         let mut guests = Vec::new();
-        for At { value, place } in listed {
+        for At {
+            value: Lone(value),
+            place,
+        } in listed
+        {
             if !is_hosts(value) {
                 self.problems
                     .add(&place, format_args!("{value} is no host's address"));
@@ -298,146 +299,6 @@ impl<'p, 'f> Reader<'p, 'f> {
             }
         }
         guests
-    }
-
-    fn bridge(&mut self, section: &Section<'_, '_>, taps: &[Tap]) -> Option<Bridge> {
-        let name = self.own_name(section);
-        let addresses = self.addresses(section);
-        let stp = section.flag("stp", self.problems).unwrap_or(false);
-        let delays = if stp { 2..=30 } else { 0..=30 };
-        let delay = section.number("forward_delay", delays, self.problems);
-        let delay = delay.unwrap_or(if stp { 15 } else { 0 });
-        let other_ports = match section.text("other_ports", self.problems) {
-            None | Some("release") => OtherPorts::Release,
-            Some("keep") => OtherPorts::Keep,
-            Some(other) => {
-                let found = other.escape_debug();
-                let why = format!("expected \"release\" or \"keep\", found \"{found}\"");
-                section.refuse("other_ports", why, self.problems);
-                OtherPorts::Keep
-            }
-        };
-        let mut ports = Vec::new();
-        for At { value, place } in section.list::<String>("ports", self.problems) {
-            ports.extend(self.port(&value, &place, taps));
-        }
-        let mtu = section.number("mtu", 68..=65535, self.problems);
-        let up = section.flag("up", self.problems).unwrap_or(true);
-        let name = name?;
-        if ports.contains(&name) {
-            section.refuse("ports", "a bridge can't be its own port", self.problems);
-        }
-        Some(Bridge {
-            device: Device {
-                name,
-                addresses,
-                mtu,
-                up,
-            },
-            settings: BridgeSettings {
-                stp,
-                forward_delay: Duration::from_secs(delay.into()),
-            },
-            ports,
-            other_ports,
-        })
-    }
-
-    /// A port by its name, or all taps of a pattern.
-    fn port(&mut self, text: &str, place: &Place, taps: &[Tap]) -> Vec<DeviceName> {
-        let names = match (self.patterns.get(text), text.parse::<DeviceName>()) {
-            (Some(names), _) => names.clone(),
-            (None, Ok(name)) => vec![name],
-            (None, Err(_)) if text.contains("%d") => {
-                let why = "is no tap's name in this file, with %d and a count";
-                self.problems.add(place, format_args!("'{text}' {why}"));
-                return Vec::new();
-            }
-            (None, Err(error)) => {
-                self.problems.add(place, error);
-                return Vec::new();
-            }
-        };
-        let line = self.problems.line(place);
-        for name in &names {
-            if let Some(other) = self.ports.insert(name.clone(), line) {
-                self.problems.add(
-                    place,
-                    format_args!("{name} is a port at line {other} already"),
-                );
-            }
-            let tap = taps.iter().find(|tap| tap.device.name == *name);
-            if tap.is_some_and(|tap| tap.mode.kind == Kind::Tun) {
-                let why = "carries packets, not frames: it can't be a bridge's port";
-                self.problems.add(place, format_args!("{name} {why}"));
-            }
-            if tap.is_some_and(|tap| !tap.guests.is_empty()) {
-                let why = "has guests of its own: behind a bridge they need no routes";
-                self.problems.add(place, format_args!("{name} {why}"));
-            }
-        }
-        names
-    }
-
-    fn vxlan(&mut self, section: &Section<'_, '_>) -> Option<Vxlan> {
-        let name = self.own_name(section);
-        if !section.has("id") {
-            self.problems.add(&section.place, "[[vxlan]] has no 'id'");
-        }
-        let id = section.number("id", 1..=0x00ff_ffff, self.problems);
-        let local: Option<IpAddr> = section.parsed("local", self.problems);
-        let remote: Option<IpAddr> = section.parsed("remote", self.problems);
-        let group: Option<IpAddr> = section.parsed("group", self.problems);
-        let port = section.number("port", 1..=65535, self.problems);
-        let device: Option<DeviceName> = section.parsed("device", self.problems);
-        if section.has("remote") == section.has("group") {
-            let why = "[[vxlan]] needs 'remote', the other host's address, or 'group', a multicast \
-                       group of all the hosts, and not both";
-            self.problems.add(&section.place, why);
-        }
-        if remote.is_some_and(|address| address.is_multicast()) {
-            section.refuse(
-                "remote",
-                "a multicast address goes to 'group'",
-                self.problems,
-            );
-        }
-        if group.is_some_and(|address| !address.is_multicast()) {
-            let why = "expected a multicast address, such as 239.1.1.1";
-            section.refuse("group", why, self.problems);
-        }
-        if section.has("group") && !section.has("device") {
-            section.refuse(
-                "group",
-                "it needs 'device', such as \"eth0\"",
-                self.problems,
-            );
-        }
-        let far = remote.or(group);
-        match (local, far) {
-            (Some(near), Some(far)) if near.is_ipv4() != far.is_ipv4() => {
-                let why = format!("{near} and {far} are of different families");
-                section.refuse("local", why, self.problems);
-            }
-            _ => {}
-        }
-        let mtu = section.number("mtu", 68..=65535, self.problems);
-        let up = section.flag("up", self.problems).unwrap_or(true);
-        Some(Vxlan {
-            device: Device {
-                name: name?,
-                addresses: Vec::new(),
-                mtu,
-                up,
-            },
-            end: VxlanEnd {
-                id: id?,
-                local,
-                remote: far,
-                port: u16::try_from(port.unwrap_or(VXLAN_PORT)).ok()?,
-                device,
-            },
-        })
     }
 }
 

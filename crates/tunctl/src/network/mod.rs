@@ -7,6 +7,7 @@ mod model;
 mod plan;
 mod reader;
 mod run;
+mod segments;
 mod state;
 
 pub(crate) use run::{apply, check, remove};

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    net::IpAddr,
     ops::{Range, RangeInclusive},
     path::Path,
     str::FromStr,
@@ -11,6 +12,7 @@ use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
+use uml_core::hostnet::BadPrefix;
 
 /// Where something stands in the file: bytes from its beginning.
 pub(super) type Place = Range<usize>;
@@ -313,6 +315,20 @@ impl<'t, 'i> Section<'t, 'i> {
 
     pub(super) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
+    }
+}
+
+/// An address without a prefix length.
+pub(super) struct Lone(pub(super) IpAddr);
+
+impl FromStr for Lone {
+    type Err = BadPrefix;
+
+    fn from_str(text: &str) -> Result<Self, BadPrefix> {
+        let address = text.parse();
+        address
+            .map(Self)
+            .map_err(|_| BadPrefix::Address(text.to_owned()))
     }
 }
 
