@@ -5,6 +5,7 @@ mod completions;
 mod conformance_report;
 mod demo;
 mod man;
+mod package;
 mod tools;
 
 use std::{
@@ -56,6 +57,15 @@ enum Task {
         #[arg(long, value_name = "DIR", default_value = "target/completions")]
         out: PathBuf,
     },
+    /// Makes the source tarball, and packages built from it, of what is committed.
+    Package {
+        /// What to make besides the tarball.
+        #[arg(required = true, value_name = "KIND")]
+        kinds: Vec<package::Kind>,
+        /// Where to.
+        #[arg(long, value_name = "DIR", default_value = "dist")]
+        out: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -66,6 +76,7 @@ fn main() -> ExitCode {
         } => conformance_report::write_readme(Path::new("README.md")),
         Task::Man { out } => man::run(&out),
         Task::Completions { out } => completions::run(&out),
+        Task::Package { kinds, out } => package::run(&kinds, &out),
         Task::Conformance { require_all, .. } => conformance_report::run(require_all),
     };
     match outcome {

@@ -2,7 +2,8 @@
 //! `crates/TOOL/man/*.md`.
 //!
 //! A file of hand-written sections is Markdown as [`markdown`] reads it, each `# HEADING` being a
-//! section of the page. Sections come in the usual order of man pages, whatever the files' names are.
+//! section of the page. SYNOPSIS replaces the generated one, DESCRIPTION goes on where the generated one
+//! ends, and the others follow the options. They come in the usual order of man pages, whatever the files' names are.
 
 mod lines;
 mod markdown;
@@ -64,10 +65,13 @@ fn page(tool: &Tool, date: &str) -> Outcome<String> {
     let mut page = String::from_utf8(page)?;
     let summary = markdown::escape(tool.summary);
     page.extend([".SH NAME\n", tool.name, " \\- ", &summary, "\n"]);
-    page.push_str(&rendered(|out| man.render_synopsis_section(out))?);
+    match take(&mut sections, "SYNOPSIS") {
+        Some(synopsis) => page.extend([".SH SYNOPSIS\n", &synopsis.roff]),
+        None => page.push_str(&rendered(|out| man.render_synopsis_section(out))?),
+    }
     page.push_str(&rendered(|out| man.render_description_section(out))?);
-    if let Some(index) = sections.iter().position(|s| s.heading == "DESCRIPTION") {
-        page.push_str(&sections.remove(index).roff);
+    if let Some(more) = take(&mut sections, "DESCRIPTION") {
+        page.push_str(&more.roff);
     }
     page.push_str(&rendered(|out| man.render_options_section(out))?);
     for section in sections {
@@ -82,13 +86,19 @@ fn rendered(render: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Outcom
     render(&mut bytes)?;
     let text = String::from_utf8(bytes)?;
     let start = text.find(".SH").unwrap_or_default();
-    Ok(text[start..].to_owned())
+    Ok(lines::code_in_bold(&text[start..]))
 }
 
 /// A hand-written section.
 struct Section {
     heading: String,
     roff: String,
+}
+
+/// Takes the section of that name out.
+fn take(sections: &mut Vec<Section>, heading: &str) -> Option<Section> {
+    let index = sections.iter().position(|s| s.heading == heading)?;
+    Some(sections.remove(index))
 }
 
 /// The hand-written sections of a page, in order.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Command;
+use clap::{Command, CommandFactory};
 use uml_core::cli::command;
 
 /// One tool.
@@ -25,12 +25,32 @@ impl Tool {
 }
 
 /// All tools, by name.
-pub(crate) const ALL: [Tool; 1] = [Tool {
-    name: "uml_mkcow",
-    section: "1",
-    summary: "make a copy-on-write disk for a User-Mode Linux guest",
-    command: command::<uml_mkcow::cli::Cli>,
-}];
+pub(crate) const ALL: [Tool; 4] = [
+    Tool {
+        name: "tunctl",
+        section: "8",
+        summary: "make, list and delete tun and tap devices",
+        command: <tunctl::cli::Cli as CommandFactory>::command,
+    },
+    Tool {
+        name: "uml_mconsole",
+        section: "1",
+        summary: "talk to the management console of a User-Mode Linux guest",
+        command: command::<uml_mconsole::cli::Cli>,
+    },
+    Tool {
+        name: "uml_mkcow",
+        section: "1",
+        summary: "make a copy-on-write disk for a User-Mode Linux guest",
+        command: command::<uml_mkcow::cli::Cli>,
+    },
+    Tool {
+        name: "uml_moo",
+        section: "1",
+        summary: "merge a copy-on-write disk with its backing file",
+        command: command::<uml_moo::cli::Cli>,
+    },
+];
 
 /// The top of the source tree.
 pub(crate) fn workspace() -> PathBuf {

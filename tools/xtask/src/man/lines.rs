@@ -3,12 +3,14 @@
 /// The longest line of text that is left as it is, in bytes.
 const WIDTH: usize = 79;
 
-/// Strips blanks from the ends of lines, wraps lines of text, and turns empty lines of text into new
-/// paragraphs. What stands between `.nf` and `.fi` keeps its lines.
+/// Strips blanks from the ends of lines, wraps lines of text, turns empty lines of text into new
+/// paragraphs, and leaves out paragraph requests right after a heading, where they mean nothing. What
+/// stands between `.nf` and `.fi` keeps its lines.
 pub(super) fn tidy(page: &str) -> String {
     let mut tidied = String::new();
     let mut verbatim = false;
     let mut tagged = false;
+    let mut headed = false;
     for line in page.lines() {
         let line = line.trim_end();
         let request = line.split(' ').next().unwrap_or_default();
@@ -19,6 +21,10 @@ pub(super) fn tidy(page: &str) -> String {
             ".SH" | ".SS" | ".PP" => tagged = false,
             _ => {}
         }
+        if headed && line == ".PP" {
+            continue;
+        }
+        headed = matches!(request, ".SH" | ".SS");
         if verbatim || request.starts_with('.') || request.starts_with('\'') {
             push(&mut tidied, line);
         } else if line.is_empty() {
@@ -34,6 +40,28 @@ pub(super) fn tidy(page: &str) -> String {
 fn push(page: &mut String, line: &str) {
     page.push_str(line);
     page.push('\n');
+}
+
+/// Sets what stands between backticks in bold, in lines that have them in pairs.
+pub(super) fn code_in_bold(text: &str) -> String {
+    let mut bold = String::new();
+    for line in text.lines() {
+        let parts: Vec<&str> = line.split('`').collect();
+        if parts.len() % 2 == 0 {
+            bold.push_str(line);
+        } else {
+            for (index, part) in parts.iter().enumerate() {
+                bold.push_str(match index {
+                    0 => "",
+                    odd if odd % 2 == 1 => "\\fB",
+                    _ => "\\fR",
+                });
+                bold.push_str(part);
+            }
+        }
+        bold.push('\n');
+    }
+    bold
 }
 
 /// Breaks at blanks, never so that a line starts as a request would.
@@ -65,6 +93,22 @@ mod tests {
         assert!(tidied.lines().all(|line| !line.starts_with(['.', '\''])));
         assert_eq!(tidied.replace('\n', " ").trim_end(), long);
         assert!(tidied.lines().next().unwrap().len() <= WIDTH);
+    }
+
+    #[test]
+    fn code_is_bold() {
+        assert_eq!(
+            code_in_bold("a `b` `c`\nd ` e"),
+            "a \\fBb\\fR \\fBc\\fR\nd ` e\n"
+        );
+    }
+
+    #[test]
+    fn no_paragraph_right_after_a_heading() {
+        assert_eq!(
+            tidy(".SH X\n.PP\n.RS 4\n.PP\na\n"),
+            ".SH X\n.RS 4\n.PP\na\n"
+        );
     }
 
     #[test]
