@@ -3,11 +3,13 @@
 pub mod batch;
 pub mod broadcast;
 pub mod frame;
+pub mod guests;
 pub mod kernel;
 pub mod load;
 pub mod port;
 pub mod process;
 mod rows;
+pub mod tcp;
 pub mod trips;
 
 use std::time::{Duration, Instant};
@@ -22,10 +24,12 @@ use crate::{
     switch::{
         frame::{Mac, frame},
         load::{Calls, Load, Outcome, Pair},
-        process::{Recipe, Switch, VDE},
+        process::{OLD, Recipe, Switch, VDE},
         rows::{
-            COPIES, CPU, FULL, KEPT, KERNEL, LOSS, Measure, OPENED, RATE, RESIDENT, Row, SPIN, TRIP,
+            BESS, COPIES, CPU, FULL, KEPT, KERNEL, LOSS, Measure, OPENED, RATE, RESIDENT,
+            RETRANSMITS, Row, SPIN, THROUGHPUT, TRANSFER, TRIP,
         },
+        tcp::FarEnd,
     },
 };
 
@@ -51,37 +55,9 @@ pub fn run(options: &Options, switch: &cli::Switch, report: &mut Report) -> Resu
 }
 
 fn measure(recipes: &[Recipe], measure: Measure, time: Duration, runs: usize) -> Vec<Series> {
-    let mut recipes = recipes.to_vec();
-    if let Measure::Ports(_) = measure {
-        // Half a minute a run, and no target.
-        recipes.retain(|recipe| recipe.who != VDE);
-    }
-    if let Measure::Trips(_) = measure {
-        let spinning = recipes.iter().find(|recipe| recipe.who == OURS);
-        let spinning = spinning.map(|recipe| recipe.with(SPIN, &["--spin"]));
-        recipes.extend(spinning);
-    }
-    let mut contenders: Vec<Contender> = recipes
+    let mut contenders: Vec<Contender> = contenders(recipes, measure)
         .into_iter()
-        .map(|recipe| {
-            Contender::new(recipe.who, move |_| {
-                let switch = recipe.start()?;
-                match measure {
-                    Measure::Pairs { pairs, load, .. } => run_pairs(&switch, pairs, load),
-                    Measure::Crowd { senders, load } => run_crowd(&switch, senders, load),
-                    Measure::Trips(count) => {
-                        let median = trips::median(&switch, count)?;
-                        Ok(vec![(TRIP, seconds(median) * 1e6)])
-                    }
-                    Measure::Broadcast { ports, window } => {
-                        let outcome = broadcast::run(&switch, ports, window, time)?;
-                        Ok(figures(COPIES, &outcome))
-                    }
-                    Measure::Deaf { ports, load } => run_deaf(&switch, ports, load),
-                    Measure::Ports(count) => open_ports(&switch, count),
-                }
-            })
-        })
+        .map(|recipe| Contender::new(recipe.who, move |_| run_one(&recipe, measure, time)))
         .collect();
     if let Measure::Pairs {
         load, floor: true, ..
@@ -96,6 +72,53 @@ fn measure(recipes: &[Recipe], measure: Measure, time: Duration, runs: usize) ->
         }));
     }
     interleave(contenders, runs)
+}
+
+/// Who takes part in a row.
+fn contenders(recipes: &[Recipe], measure: Measure) -> Vec<Recipe> {
+    let mut recipes = recipes.to_vec();
+    let ours = recipes.iter().find(|recipe| recipe.who == OURS).cloned();
+    match measure {
+        Measure::Trips(_) => recipes.extend(ours.map(|ours| ours.with(SPIN, &["--spin"]))),
+        // It takes half a minute, and there is no target.
+        Measure::Ports(_) => recipes.retain(|recipe| recipe.who != VDE),
+        Measure::Tcp {
+            far: FarEnd::Tap, ..
+        } => recipes.retain(|recipe| recipe.who != OLD),
+        Measure::Guests => {
+            recipes.retain(|recipe| recipe.who != VDE);
+            recipes.extend(ours.map(|ours| ours.by_bess(BESS)));
+        }
+        _ => {}
+    }
+    recipes
+}
+
+fn run_one(recipe: &Recipe, measure: Measure, time: Duration) -> Result<Figures, Error> {
+    if let Measure::Tcp { far, way } = measure {
+        let found = tcp::run(recipe, far, way, time)?;
+        return Ok(vec![
+            (THROUGHPUT, found.bits_per_second / 1e9),
+            (RETRANSMITS, found.retransmits),
+        ]);
+    }
+    let switch = recipe.start()?;
+    match measure {
+        Measure::Pairs { pairs, load, .. } => run_pairs(&switch, pairs, load),
+        Measure::Crowd { senders, load } => run_crowd(&switch, senders, load),
+        Measure::Trips(count) => {
+            let median = trips::median(&switch, count)?;
+            Ok(vec![(TRIP, seconds(median) * 1e6)])
+        }
+        Measure::Broadcast { ports, window } => {
+            let outcome = broadcast::run(&switch, ports, window, time)?;
+            Ok(figures(COPIES, &outcome))
+        }
+        Measure::Deaf { ports, load } => run_deaf(&switch, ports, load),
+        Measure::Ports(count) => open_ports(&switch, count),
+        Measure::Guests => Ok(vec![(TRANSFER, guests::transfer(&switch)?)]),
+        Measure::Tcp { .. } => Ok(Vec::new()),
+    }
 }
 
 fn run_pairs(switch: &Switch, pairs: usize, load: Load) -> Result<Figures, Error> {

@@ -34,7 +34,10 @@ pub struct Recipe {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Uml,
+    /// Reached by the daemon protocol.
+    Daemon,
+    /// Ours, reached by BESS.
+    Bess,
     Vde,
 }
 
@@ -46,7 +49,7 @@ impl Recipe {
     pub fn all(options: &Options) -> Result<Vec<Self>, Error> {
         let uml = |who, program| Self {
             who,
-            kind: Kind::Uml,
+            kind: Kind::Daemon,
             program,
             arguments: Vec::new(),
         };
@@ -76,6 +79,27 @@ impl Recipe {
         recipe
     }
 
+    /// The same switch with tap devices.
+    #[must_use]
+    pub fn with_taps(&self, taps: &[&str]) -> Self {
+        let option = match self.kind {
+            Kind::Daemon | Kind::Bess => "-tap",
+            Kind::Vde => "-t",
+        };
+        let words: Vec<&str> = taps.iter().flat_map(|tap| [option, tap]).collect();
+        self.with(self.who, &words)
+    }
+
+    /// The same switch, but its ports are plugged in by BESS.
+    #[must_use]
+    pub fn by_bess(&self, who: &'static str) -> Self {
+        Self {
+            who,
+            kind: Kind::Bess,
+            ..self.clone()
+        }
+    }
+
     /// Starts the switch in a directory of its own, and waits until a port can be plugged in.
     ///
     /// # Errors
@@ -87,11 +111,17 @@ impl Recipe {
             .map_err(IoError::at("making a directory in", std::env::temp_dir()))?;
         let mut command = command(&self.program);
         command.args(&self.arguments).stderr(Stdio::null());
+        let control = dir.path().join("ctl");
         let endpoint = match self.kind {
-            Kind::Uml => {
-                let path = dir.path().join("ctl");
-                command.arg("-unix").arg(&path);
-                Endpoint::Daemon(path)
+            Kind::Daemon => {
+                command.arg("-unix").arg(&control);
+                Endpoint::Daemon(control)
+            }
+            Kind::Bess => {
+                let path = dir.path().join("bess");
+                command.arg("-bess").arg(&path);
+                command.arg("-unix").arg(&control);
+                Endpoint::Bess(path)
             }
             Kind::Vde => {
                 let path = dir.path().join("vde");

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::{
-    report::{Metric, Plan, Rule, Target},
+    report::{Metric, OURS, Plan, Rule, Target},
     switch::{
         load::{Calls, Load},
         process::{OLD, VDE},
+        tcp::{FarEnd, Way},
     },
 };
 
@@ -19,10 +20,17 @@ pub(super) const KEPT: Metric = Metric::new("speed kept", "%", 1);
 pub(super) const OPENED: Metric = Metric::new("opened in", "s", 3);
 pub(super) const RESIDENT: Metric = Metric::new("resident", "MiB", 1);
 
+pub(super) const THROUGHPUT: Metric = Metric::new("throughput", "Gb/s", 3);
+pub(super) const RETRANSMITS: Metric = Metric::new("retransmits", "", 0);
+pub(super) const TRANSFER: Metric = Metric::new("transfer", "MiB/s", 1);
+
 /// The relay's name in the tables.
 pub(super) const KERNEL: &str = "kernel";
 /// Ours with a busy poll.
 pub(super) const SPIN: &str = "ours --spin";
+
+/// Ours, its guests plugged in by BESS.
+pub(super) const BESS: &str = "ours bess";
 
 /// The longest frame without a VLAN tag, in bytes.
 pub(super) const FULL: usize = 1514;
@@ -52,6 +60,10 @@ pub(super) enum Measure {
     Deaf { ports: usize, load: Load },
     /// So many ports plugged in.
     Ports(usize),
+    /// TCP between two namespaces.
+    Tcp { far: FarEnd, way: Way },
+    /// TCP between two real guests.
+    Guests,
 }
 
 const NO_LOSS: Target = Target::within(LOSS, 0.0);
@@ -93,6 +105,42 @@ pub(super) fn all(time: Duration) -> Vec<Row> {
         "4000 ports plugged in, one after the other",
         Measure::Ports(4000),
         &[Target::within(OPENED, 1.0), Target::within(RESIDENT, 16.0)],
+    ));
+    rows.extend(tcp());
+    rows
+}
+
+fn tcp() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (far, far_name, far_title) in [
+        (FarEnd::Relay, "tcp", "tap – switch – port – relay – tap"),
+        (FarEnd::Tap, "taps", "tap – switch – tap"),
+    ] {
+        for (way, way_name, way_title) in [
+            (Way::Out, "out", "from the switch's tap"),
+            (Way::Back, "back", "to the switch's tap"),
+        ] {
+            let mut targets = vec![at_least(THROUGHPUT, 1.0, VDE)];
+            if far == FarEnd::Relay {
+                // The 2007 switch has one tap device only.
+                targets.insert(0, at_least(THROUGHPUT, 2.5, OLD));
+            }
+            rows.push(row(
+                &format!("switch-{far_name}-{way_name}"),
+                &format!("TCP through {far_title}, {way_title}"),
+                Measure::Tcp { far, way },
+                &targets,
+            ));
+        }
+    }
+    rows.push(row(
+        "switch-guests",
+        "256 MiB by TCP from one real guest to another",
+        Measure::Guests,
+        &[
+            at_least(TRANSFER, 1.2, OLD),
+            at_least(TRANSFER, 1.0, OURS).of(BESS),
+        ],
     ));
     rows
 }
