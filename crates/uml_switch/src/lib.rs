@@ -1,4 +1,5 @@
 //! A virtual Ethernet switch for User-Mode Linux guests.
 #![forbid(unsafe_code)]
 
+pub mod exchange;
 pub mod fabric;

@@ -3,6 +3,8 @@
 //! One operation a block. Each SAFETY note says who keeps the descriptor open, which memory the
 //! kernel reads or writes and why that pointer is valid and unique, and what happens on failure.
 
+pub mod background;
+pub mod batch;
 #[cfg(feature = "cow")]
 pub mod file_range;
 #[cfg(feature = "hostnet")]

@@ -1,0 +1,532 @@
+//! From one port to others: queues, and senders that are slowed down instead of losing frames.
+//!
+//! Like the [fabric](crate::fabric) it knows no file descriptor and no clock. What sends is a
+//! [`Wire`]; time is passed in.
+//!
+//! The rules:
+//! - A frame that its port has no room for waits in that port's queue, [`QUEUE`] frames at most.
+//! - Who sends to one port that has [`CROWDED`] frames waiting is not read from until there is room
+//!   again, for [`Flow::wait`] at most. A port that made no room in all that time counts as deaf:
+//!   nobody waits for it until it takes frames again, and what its queue can't hold is lost.
+//! - Who floods is not read from while most ports that aren't deaf are crowded, with the same limit.
+
+mod parcel;
+mod store;
+mod tally;
+
+use std::{collections::VecDeque, time::Duration};
+
+use uml_core::frame::MacAddr;
+
+use crate::fabric::{Fabric, Learned, MAX_BATCH, Plan, PortId, Verdict};
+use parcel::Parcel;
+use store::{FrameId, Store};
+pub use tally::{Drop, Tally};
+
+/// How many frames wait for one port at most.
+pub const QUEUE: usize = 256;
+
+/// With how many waiting frames a port's senders have to wait.
+pub const CROWDED: usize = 32;
+
+/// How many copies one turn of a flooding sender may cost, so that others get theirs soon.
+const COPIES_A_TURN: usize = 4096;
+
+/// How the last of some frames that were sent fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// All went out.
+    All,
+    /// So many went out, then there was no room. [`Exchange::writable`] is to be called when there
+    /// is some.
+    Full(usize),
+    /// So many went out; the next one was refused, the ones behind it may pass.
+    Refused(usize),
+    /// The port's other end is gone.
+    Gone,
+}
+
+/// What sends frames out at a port.
+pub trait Wire {
+    /// Sends frames in order, none of which is empty, without waiting.
+    fn send(&mut self, port: PortId, frames: &[&[u8]]) -> Sent;
+}
+
+/// What the switch tells about addresses while it forwards.
+pub trait Watcher {
+    /// An address was seen on a port for the first time, or moved.
+    fn learned(&mut self, port: PortId, mac: MacAddr, news: Learned);
+
+    /// A frame goes to all ports: its destination is a group, or isn't known.
+    fn flooded(&mut self, port: PortId, frame: &[u8]);
+}
+
+/// Why a port isn't read from.
+#[derive(Debug, Clone, Copy)]
+enum Pause {
+    /// It sent to this port, which had taken so many frames by then.
+    On(PortId, u64),
+    /// It sent to all ports.
+    Flood,
+}
+
+/// One port's state.
+#[derive(Debug, Default)]
+struct Lane {
+    queue: VecDeque<FrameId>,
+    /// There was no room at the last try: nothing is sent before `writable`.
+    blocked: bool,
+    /// It made no room while somebody waited for it.
+    deaf: bool,
+    /// Its other end is gone.
+    gone: bool,
+    /// It is counted as crowded.
+    crowded: bool,
+    /// What it had taken when a flooding sender began to wait.
+    mark: u64,
+    pause: Option<Pause>,
+    /// How many frames may be read from it in one turn.
+    turn: Turn,
+    tally: Tally,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Turn(usize);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(MAX_BATCH)
+    }
+}
+
+/// Fabric, queues and counts.
+#[derive(Debug)]
+pub struct Exchange {
+    fabric: Fabric,
+    wait: Duration,
+    lanes: Vec<Lane>,
+    store: Store,
+    plan: Plan,
+    /// Ports that aren't read from, with the time at which that ends, soonest first.
+    pauses: VecDeque<(Duration, PortId)>,
+    /// How many ports are crowded, and how many are deaf.
+    crowded: usize,
+    deaf: usize,
+    resumed: Vec<PortId>,
+    gone: Vec<PortId>,
+    /// What became of frames that belong to no port, or to one that is gone.
+    other_tally: Tally,
+}
+
+impl Exchange {
+    /// An exchange over this fabric without ports; a sender waits at most `wait` for one port.
+    #[must_use]
+    pub fn new(fabric: Fabric, wait: Duration) -> Self {
+        Self {
+            fabric,
+            wait,
+            lanes: Vec::new(),
+            store: Store::default(),
+            plan: Plan::default(),
+            pauses: VecDeque::new(),
+            crowded: 0,
+            deaf: 0,
+            resumed: Vec::new(),
+            gone: Vec::new(),
+            other_tally: Tally::default(),
+        }
+    }
+
+    /// The fabric.
+    #[must_use]
+    pub const fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// Plugs a port in.
+    pub fn add_port(&mut self) -> PortId {
+        let port = self.fabric.add_port();
+        if self.lanes.len() <= port.index() {
+            self.lanes.resize_with(port.index() + 1, Lane::default);
+        }
+        port
+    }
+
+    /// Unplugs a port: what waits for it is lost, who waits for it goes on.
+    pub fn remove_port(&mut self, port: PortId) {
+        let mut lane = std::mem::take(&mut self.lanes[port.index()]);
+        for id in lane.queue.drain(..) {
+            self.store.release(id);
+            lane.tally.drop(Drop::Unplugged, 1);
+        }
+        self.crowded -= usize::from(lane.crowded);
+        self.deaf -= usize::from(lane.deaf);
+        self.other_tally.add(&lane.tally);
+        self.fabric.remove_port(port);
+        self.pauses.retain(|(_, paused)| *paused != port);
+        self.resumed.retain(|resumed| *resumed != port);
+        self.gone.retain(|gone| *gone != port);
+        self.resume_senders_to(port);
+    }
+
+    /// Whether a port may be read from.
+    #[must_use]
+    pub fn may_send(&self, port: PortId) -> bool {
+        self.lanes[port.index()].pause.is_none()
+    }
+
+    /// How many frames may be read from a port in one turn: [`MAX_BATCH`] at most.
+    #[must_use]
+    pub fn turn(&self, port: PortId) -> usize {
+        self.lanes[port.index()].turn.0
+    }
+
+    /// A port that may be read from again.
+    pub fn take_resumed(&mut self) -> Option<PortId> {
+        self.resumed.pop()
+    }
+
+    /// A port whose other end turned out to be gone: to be unplugged.
+    pub fn take_gone(&mut self) -> Option<PortId> {
+        self.gone.pop()
+    }
+
+    /// Whether [`Exchange::writable`] is wanted for a port.
+    #[must_use]
+    pub fn is_blocked(&self, port: PortId) -> bool {
+        self.lanes[port.index()].blocked
+    }
+
+    /// What became of frames: of those that came in at this port, `received` and `copies`, and
+    /// drops before a port was found for them; of those that were for it, the rest.
+    #[must_use]
+    pub fn tally(&self, port: PortId) -> &Tally {
+        &self.lanes[port.index()].tally
+    }
+
+    /// The sum over all ports there ever were.
+    #[must_use]
+    pub fn total(&self) -> Tally {
+        let mut total = self.other_tally;
+        for lane in &self.lanes {
+            total.add(&lane.tally);
+        }
+        total
+    }
+
+    /// How many frames wait in all queues.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.queue.len() as u64).sum()
+    }
+
+    /// How many ports are deaf.
+    #[must_use]
+    pub const fn deaf(&self) -> usize {
+        self.deaf
+    }
+
+    /// Counts a frame that came in, at this port if it is known, and never got as far as the
+    /// fabric.
+    pub fn refuse(&mut self, port: Option<PortId>, reason: Drop) {
+        let tally = match port {
+            Some(port) => &mut self.lanes[port.index()].tally,
+            None => &mut self.other_tally,
+        };
+        tally.received += 1;
+        tally.drop(reason, 1);
+    }
+
+    /// When [`Exchange::expire`] or [`Exchange::sweep`] has something to do next.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        let pause = self.pauses.front().map(|(until, _)| *until);
+        pause
+            .into_iter()
+            .chain(self.fabric.table().next_sweep())
+            .min()
+    }
+
+    /// Forwards what came in at a port, at most [`MAX_BATCH`] frames.
+    pub fn forward<'a>(
+        &mut self,
+        from: PortId,
+        frames: impl IntoIterator<Item = &'a [u8]>,
+        now: Duration,
+        wire: &mut impl Wire,
+        watcher: &mut impl Watcher,
+    ) {
+        let mut batch: [&[u8]; MAX_BATCH] = [&[]; MAX_BATCH];
+        let mut count = 0;
+        let others = self.fabric.ports().len().saturating_sub(1) as u64;
+        let tally = &mut self.lanes[from.index()].tally;
+        for (place, frame) in batch.iter_mut().zip(frames) {
+            tally.received += 1;
+            let verdict = self.fabric.route(from, frame, now, |mac, news| {
+                watcher.learned(from, mac, news);
+            });
+            match verdict {
+                Verdict::Port(port) => self.plan.to_port(count, port),
+                Verdict::Flood if others == 0 => tally.drop(Drop::Alone, 1),
+                Verdict::Flood => {
+                    watcher.flooded(from, frame);
+                    tally.copies += others - 1;
+                    self.plan.to_all(count);
+                }
+                Verdict::Back => tally.drop(Drop::Back, 1),
+                Verdict::Runt => tally.drop(Drop::Runt, 1),
+            }
+            *place = frame;
+            count += 1;
+        }
+        self.deliver(from, &batch[..count], now, wire);
+    }
+
+    fn deliver(&mut self, from: PortId, batch: &[&[u8]], now: Duration, wire: &mut impl Wire) {
+        let mut plan = std::mem::take(&mut self.plan);
+        let mut parcel = Parcel::new(batch);
+        let ports = self.fabric.ports().len();
+        if plan.flood() == 0 {
+            self.lanes[from.index()].turn = Turn::default();
+            for &port in plan.touched() {
+                self.deliver_to(port, plan.mask(port), &mut parcel, wire);
+            }
+        } else {
+            self.lanes[from.index()].turn = Turn((COPIES_A_TURN / ports).clamp(1, MAX_BATCH));
+            for place in 0..ports {
+                let port = self.fabric.ports()[place];
+                if port != from {
+                    self.deliver_to(port, plan.mask(port), &mut parcel, wire);
+                }
+            }
+            if self.most_are_crowded() {
+                self.pause(from, Pause::Flood, now);
+            }
+        }
+        for &port in plan.touched() {
+            let lane = &self.lanes[port.index()];
+            if lane.crowded {
+                self.pause(from, Pause::On(port, lane.tally.sent), now);
+            }
+        }
+        plan.clear();
+        self.plan = plan;
+        parcel.release(&mut self.store);
+    }
+
+    fn deliver_to(
+        &mut self,
+        port: PortId,
+        mask: u64,
+        parcel: &mut Parcel<'_>,
+        wire: &mut impl Wire,
+    ) {
+        parcel.pick(mask);
+        let lane = &mut self.lanes[port.index()];
+        let mut done = 0;
+        if lane.queue.is_empty() {
+            done = lane.send(port, parcel.picked(), wire, &mut self.gone);
+        }
+        if done < parcel.picked().len() {
+            for place in parcel.places(done) {
+                if lane.queue.len() >= QUEUE {
+                    lane.tally.drop(Drop::Full, 1);
+                } else if let Some(id) = parcel.keep(place, &mut self.store) {
+                    lane.queue.push_back(id);
+                } else {
+                    lane.tally.drop(Drop::Full, 1);
+                }
+            }
+            self.recount(port);
+        }
+    }
+
+    /// A port that had no room has some: sends what waits for it.
+    pub fn writable(&mut self, port: PortId, wire: &mut impl Wire) {
+        let lane = &mut self.lanes[port.index()];
+        lane.blocked = false;
+        while !lane.blocked && !lane.queue.is_empty() {
+            let mut frames: [&[u8]; MAX_BATCH] = [&[]; MAX_BATCH];
+            let mut count = 0;
+            for (frame, id) in frames.iter_mut().zip(&lane.queue) {
+                *frame = self.store.frame(*id);
+                count += 1;
+            }
+            let done = lane.send(port, &frames[..count], wire, &mut self.gone);
+            for id in lane.queue.drain(..done) {
+                self.store.release(id);
+            }
+        }
+        if lane.deaf && lane.queue.len() < CROWDED {
+            lane.deaf = false;
+            self.deaf -= 1;
+        }
+        let was_crowded = lane.crowded;
+        self.recount(port);
+        if was_crowded && !self.lanes[port.index()].crowded {
+            self.resume_senders_to(port);
+        }
+    }
+
+    /// Lets go on who has waited long enough.
+    pub fn expire(&mut self, now: Duration) {
+        while let Some(&(until, from)) = self.pauses.front() {
+            if until > now {
+                break;
+            }
+            self.pauses.pop_front();
+            match self.lanes[from.index()].pause.take() {
+                Some(Pause::On(port, sent)) => {
+                    let lane = &self.lanes[port.index()];
+                    // Never more than it has room for, so that who reads slowly loses nothing.
+                    let room = QUEUE.saturating_sub(lane.queue.len()).clamp(1, MAX_BATCH);
+                    let stuck = lane.tally.sent == sent;
+                    self.lanes[from.index()].turn = Turn(room);
+                    if stuck {
+                        self.set_deaf(port);
+                    }
+                }
+                Some(Pause::Flood) => self.set_stuck_deaf(),
+                None => {}
+            }
+            self.resumed.push(from);
+        }
+    }
+
+    /// Forgets addresses that are too old, when it is time to.
+    pub fn sweep(&mut self, now: Duration) {
+        if self
+            .fabric
+            .table()
+            .next_sweep()
+            .is_some_and(|due| due <= now)
+        {
+            self.fabric.sweep(now);
+        }
+    }
+
+    fn most_are_crowded(&self) -> bool {
+        let others = self.fabric.ports().len().saturating_sub(1);
+        let listening = others.saturating_sub(self.deaf);
+        self.crowded > 0 && self.crowded * 2 > listening
+    }
+
+    fn pause(&mut self, from: PortId, why: Pause, now: Duration) {
+        if self.wait.is_zero() || self.lanes[from.index()].pause.is_some() {
+            return;
+        }
+        if matches!(why, Pause::Flood) && !self.somebody_floods() {
+            for lane in self.lanes.iter_mut().filter(|lane| lane.crowded) {
+                lane.mark = lane.tally.sent;
+            }
+        }
+        self.lanes[from.index()].pause = Some(why);
+        self.pauses.push_back((now + self.wait, from));
+    }
+
+    fn somebody_floods(&self) -> bool {
+        self.pauses
+            .iter()
+            .any(|(_, from)| matches!(self.lanes[from.index()].pause, Some(Pause::Flood)))
+    }
+
+    fn resume_senders_to(&mut self, port: PortId) {
+        let crowded = self.most_are_crowded();
+        let Self {
+            pauses,
+            lanes,
+            resumed,
+            ..
+        } = self;
+        pauses.retain(|(_, from)| {
+            let lane = &mut lanes[from.index()];
+            let stays = match lane.pause {
+                Some(Pause::On(on, _)) => on != port,
+                Some(Pause::Flood) => crowded,
+                None => false,
+            };
+            if !stays {
+                lane.pause = None;
+                resumed.push(*from);
+            }
+            stays
+        });
+    }
+
+    fn set_deaf(&mut self, port: PortId) {
+        let lane = &mut self.lanes[port.index()];
+        if lane.crowded {
+            lane.deaf = true;
+            self.deaf += 1;
+            self.recount(port);
+        }
+    }
+
+    fn set_stuck_deaf(&mut self) {
+        for place in 0..self.fabric.ports().len() {
+            let port = self.fabric.ports()[place];
+            let lane = &mut self.lanes[port.index()];
+            if lane.crowded && lane.tally.sent == lane.mark {
+                self.set_deaf(port);
+            } else {
+                lane.mark = lane.tally.sent;
+            }
+        }
+    }
+
+    /// Keeps the count of crowded ports in step with a queue that has changed.
+    fn recount(&mut self, port: PortId) {
+        let lane = &mut self.lanes[port.index()];
+        let crowded = lane.queue.len() >= CROWDED && !lane.deaf;
+        if crowded != lane.crowded {
+            lane.crowded = crowded;
+            if crowded {
+                self.crowded += 1;
+            } else {
+                self.crowded -= 1;
+            }
+        }
+    }
+}
+
+impl Lane {
+    /// Sends frames until there is no room; returns how many are dealt with, sent or dropped.
+    fn send(
+        &mut self,
+        port: PortId,
+        frames: &[&[u8]],
+        wire: &mut impl Wire,
+        gone: &mut Vec<PortId>,
+    ) -> usize {
+        let mut done = 0;
+        while done < frames.len() && !self.blocked {
+            if self.gone {
+                self.tally.drop(Drop::Refused, (frames.len() - done) as u64);
+                return frames.len();
+            }
+            let went = match wire.send(port, &frames[done..]) {
+                Sent::All => frames.len() - done,
+                Sent::Full(went) => {
+                    self.blocked = true;
+                    went
+                }
+                Sent::Refused(went) => {
+                    self.tally.drop(Drop::Refused, 1);
+                    done += 1;
+                    went
+                }
+                Sent::Gone => {
+                    self.gone = true;
+                    gone.push(port);
+                    0
+                }
+            };
+            self.tally.sent += went as u64;
+            done += went;
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests;
