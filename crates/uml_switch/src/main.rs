@@ -1,4 +1,8 @@
 //! A virtual Ethernet switch for User-Mode Linux guests.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    uml_switch::run(std::env::args_os().collect())
+}

@@ -161,7 +161,7 @@ impl Arena {
         let length = given.checked_sub(size_of::<libc::sa_family_t>())?;
         let mut path = [0; sockaddr::PATH_LEN];
         for (to, from) in path.iter_mut().zip(&self.names[index].sun_path) {
-            *to = from.cast_unsigned();
+            [*to] = from.to_ne_bytes();
         }
         Sockaddr::from_sun_path(path.get(..length.min(sockaddr::PATH_LEN))?)
     }

@@ -89,8 +89,13 @@ pub enum RequestError {
         found: u32,
     },
     /// What should be the guest's address is none.
-    #[error(transparent)]
-    Address(#[from] SockaddrError),
+    #[error("the guest's socket")]
+    Address {
+        /// The request's type, which may be wrong too.
+        kind: u32,
+        /// Why.
+        source: SockaddrError,
+    },
 }
 
 /// How far the bytes of a connection have come.
@@ -172,7 +177,8 @@ impl Request {
             version,
             kind,
             mac,
-            address: Sockaddr::decode(address)?,
+            address: Sockaddr::decode(address)
+                .map_err(|source| RequestError::Address { kind, source })?,
         };
         Ok(Progress::Complete(request, end))
     }
@@ -252,7 +258,10 @@ mod tests {
         wrong[14] = 0x55;
         assert!(matches!(
             Request::decode(&wrong, Oldest::V1),
-            Err(RequestError::Address(SockaddrError::BadFamily { .. }))
+            Err(RequestError::Address {
+                source: SockaddrError::BadFamily { .. },
+                ..
+            })
         ));
     }
 

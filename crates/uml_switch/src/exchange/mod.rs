@@ -72,6 +72,10 @@ enum Pause {
 
 /// One port's state.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a state that any other goes with"
+)]
 struct Lane {
     queue: VecDeque<FrameId>,
     /// There was no room at the last try: nothing is sent before `writable`.

@@ -194,7 +194,11 @@ fn who_sends_to_a_full_port_waits_and_nothing_is_lost() {
     assert_eq!(bench.exchange.take_resumed(), Some(Bench::port(0)));
     assert!(bench.exchange.may_send(Bench::port(0)));
     assert_eq!(bench.exchange.waiting(), 0);
-    assert_eq!(bench.exchange.total().all_dropped(), 3, "what each sent to itself");
+    assert_eq!(
+        bench.exchange.total().all_dropped(),
+        3,
+        "what each sent to itself"
+    );
     // In order.
     assert!(bench.peers.got[1].is_sorted_by_key(|frame| frame[14..].to_vec()));
 }

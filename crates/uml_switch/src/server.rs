@@ -1,0 +1,575 @@
+//! The event loop: one thread, one epoll, nothing that blocks.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    io,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd,
+};
+use uml_core::{
+    frame::{Addresses, MAX_LEN, MacAddr},
+    sys::batch::Arena,
+    wire::{sockaddr::Sockaddr, switch::Oldest},
+};
+
+use crate::{
+    callers::{Callers, Dialect},
+    exchange::{Drop, Exchange, Watcher},
+    fabric::{Learned, MAX_BATCH, PortId},
+    link::{Links, Received},
+    listen::OwnPath,
+    log::{Level, Log},
+    peer::Allowed,
+    token::{Source, Token},
+};
+
+mod plug;
+
+/// How many events are taken from the system at once.
+const EVENTS: usize = 256;
+
+/// How long nobody is let in after descriptors ran out, unless one is freed before.
+const DOOR_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the switch listens at.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// The listening socket, of a kind that is accepted from.
+    pub(crate) socket: UnixListener,
+    /// How those speak who come in; without it they send frames from the start.
+    pub(crate) dialect: Option<Dialect>,
+    /// For the log.
+    pub(crate) name: String,
+    /// Removes it, where this process made it.
+    pub(crate) _path: Option<OwnPath>,
+}
+
+/// Who may plug in, and how many.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    /// Who.
+    pub(crate) allowed: Allowed,
+    /// How many guests.
+    pub(crate) ports: Option<usize>,
+}
+
+/// Why the switch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// A signal said so.
+    Signal(Signal),
+    /// Standard input came to its end.
+    Input,
+}
+
+/// The socket that guests of version 0 share.
+#[derive(Debug)]
+struct Shared {
+    socket: OwnedFd,
+    senders: HashMap<Sockaddr, PortId>,
+    readable: bool,
+    _path: OwnPath,
+}
+
+/// The switch.
+#[derive(Debug)]
+pub(crate) struct Server {
+    log: Log,
+    exchange: Exchange,
+    links: Links,
+    arena: Arena,
+    epoll: Rc<Epoll>,
+    signals: SignalFd,
+    doors: Vec<Door>,
+    /// When the doors open again, where they are closed.
+    closed_until: Option<Duration>,
+    callers: Callers,
+    shared: Option<Shared>,
+    limits: Limits,
+    /// How many ports are no guests.
+    fixed: usize,
+    /// Ports with frames to be read, each once.
+    ready: VecDeque<PortId>,
+    numbers: BTreeMap<u32, PortId>,
+    /// By slot: the number that is shown.
+    shown: Vec<u32>,
+    spin: Option<Duration>,
+    start: Instant,
+    now: Duration,
+    ending: Option<Ending>,
+}
+
+/// The signals that the switch takes.
+const SIGNALS: [Signal; 4] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+];
+
+impl Server {
+    /// A switch without ports and doors. From now on the signals wait for [`Server::run`].
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn new(
+        log: Log,
+        exchange: Exchange,
+        limits: Limits,
+        spin: Option<Duration>,
+    ) -> io::Result<Self> {
+        let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+        let mut mask = SigSet::empty();
+        for signal in SIGNALS {
+            mask.add(signal);
+        }
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        watch(&epoll, signals.as_fd(), Token::new(Source::Signal, 0, 0))?;
+        Ok(Self {
+            log,
+            exchange,
+            links: Links::new(Rc::clone(&epoll)),
+            arena: Arena::new(MAX_BATCH, MAX_LEN),
+            epoll,
+            signals,
+            doors: Vec::new(),
+            closed_until: None,
+            callers: Callers::default(),
+            shared: None,
+            limits,
+            fixed: 0,
+            ready: VecDeque::new(),
+            numbers: BTreeMap::new(),
+            shown: Vec::new(),
+            spin,
+            start: Instant::now(),
+            now: Duration::ZERO,
+            ending: None,
+        })
+    }
+
+    /// The log.
+    pub(crate) fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// Listens at a door.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn open_door(&mut self, door: Door) -> io::Result<()> {
+        let slot = u32::try_from(self.doors.len()).unwrap_or(u32::MAX);
+        watch(
+            &self.epoll,
+            door.socket.as_fd(),
+            Token::new(Source::Listener, slot, 0),
+        )?;
+        self.doors.push(door);
+        Ok(())
+    }
+
+    /// Takes frames of version 0's guests from this socket, and their requests at every door.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn share_data_socket(&mut self, socket: OwnedFd, path: OwnPath) -> io::Result<()> {
+        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        let token = Token::new(Source::Data, 0, 0);
+        self.epoll
+            .add(&socket, EpollEvent::new(interest, token.into()))?;
+        self.shared = Some(Shared {
+            socket,
+            senders: HashMap::new(),
+            readable: true,
+            _path: path,
+        });
+        Ok(())
+    }
+
+    /// Ends when standard input does.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn watch_input(&mut self) -> io::Result<()> {
+        let input = io::stdin();
+        watch(&self.epoll, input.as_fd(), Token::new(Source::Input, 0, 0))
+    }
+
+    /// Switches until something ends it.
+    ///
+    /// # Errors
+    /// Where waiting for events fails, which it doesn't.
+    pub(crate) fn run(&mut self) -> io::Result<Ending> {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            let count = self.wait(&mut events)?;
+            self.now = self.start.elapsed();
+            for event in &events[..count] {
+                self.handle(Token::from(event.data()), event.events());
+            }
+            self.serve_all();
+            self.look_at_the_clock();
+            if let Some(ending) = self.ending {
+                return Ok(ending);
+            }
+        }
+    }
+
+    fn wait(&mut self, events: &mut [EpollEvent]) -> io::Result<usize> {
+        let shared = self.shared.as_ref().is_some_and(|shared| shared.readable);
+        if shared || !self.ready.is_empty() {
+            return take(&self.epoll, events, EpollTimeout::ZERO);
+        }
+        let deadline = self.deadline();
+        if let Some(spin) = self.spin {
+            let until = deadline.map_or(self.now + spin, |at| at.min(self.now + spin));
+            loop {
+                let count = take(&self.epoll, events, EpollTimeout::ZERO)?;
+                if count > 0 || self.start.elapsed() >= until {
+                    if count > 0 {
+                        return Ok(count);
+                    }
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let timeout = match deadline {
+            None => EpollTimeout::NONE,
+            Some(at) => {
+                let left = at.saturating_sub(self.start.elapsed());
+                // Rounded up: too early would be a round for nothing.
+                let millis = left.as_micros().div_ceil(1000);
+                let millis = i32::try_from(millis).unwrap_or(i32::MAX);
+                EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX)
+            }
+        };
+        take(&self.epoll, events, timeout)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        [
+            self.exchange.deadline(),
+            self.callers.deadline(),
+            self.closed_until,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn handle(&mut self, token: Token, events: EpollFlags) {
+        match token.source() {
+            Some(Source::Port) => {
+                if let Some(port) = self.links.port(token) {
+                    self.handle_port(port, events);
+                }
+            }
+            Some(Source::Data) => {
+                if let Some(shared) = &mut self.shared {
+                    shared.readable = true;
+                }
+            }
+            Some(Source::Control) => {
+                if let Some(port) = self.links.port(token) {
+                    self.hear_control(port);
+                }
+            }
+            Some(Source::Listener) => self.let_in(token.slot() as usize),
+            Some(Source::Caller) => self.hear_caller(token.slot(), token.generation()),
+            Some(Source::Signal) => self.take_signals(),
+            Some(Source::Input) => self.read_input(),
+            None => {}
+        }
+    }
+
+    fn handle_port(&mut self, port: PortId, events: EpollFlags) {
+        if events.contains(EpollFlags::EPOLLOUT) {
+            if self.exchange.is_blocked(port) {
+                self.exchange.writable(port, &mut self.links);
+            } else {
+                self.links.disarm(port);
+            }
+        }
+        let readable = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLHUP
+            | EpollFlags::EPOLLERR;
+        if events.intersects(readable)
+            && let Some(link) = self.links.get_mut(port)
+        {
+            link.readable = true;
+            self.make_ready(port);
+        }
+    }
+
+    fn make_ready(&mut self, port: PortId) {
+        if let Some(link) = self.links.get_mut(port)
+            && link.readable
+            && !link.queued
+        {
+            link.queued = true;
+            self.ready.push_back(port);
+        }
+    }
+
+    /// One turn for everybody who has sent something.
+    fn serve_all(&mut self) {
+        for _ in 0..self.ready.len() {
+            if let Some(port) = self.ready.pop_front() {
+                if let Some(link) = self.links.get_mut(port) {
+                    link.queued = false;
+                }
+                self.serve(port);
+            }
+        }
+        if self.shared.as_ref().is_some_and(|shared| shared.readable) {
+            self.serve_shared();
+        }
+        while let Some(port) = self.exchange.take_resumed() {
+            self.make_ready(port);
+        }
+        while let Some(port) = self.exchange.take_gone() {
+            self.unplug(port);
+        }
+    }
+
+    fn serve(&mut self, port: PortId) {
+        if self.links.get(port).is_none_or(|link| !link.readable) || !self.exchange.may_send(port) {
+            return;
+        }
+        let limit = self.exchange.turn(port);
+        let received = self.links.receive(port, &mut self.arena, limit);
+        let (Received::Some(count) | Received::Last(count) | Received::End(count)) = received;
+        if let Some(link) = self.links.get_mut(port) {
+            link.readable = matches!(received, Received::Some(_));
+        }
+        self.forward(port, 0, count);
+        match received {
+            Received::Some(_) => self.make_ready(port),
+            Received::Last(_) => {}
+            Received::End(_) => self.unplug(port),
+        }
+    }
+
+    /// Forwards the arena's frames from `first` to `end` as this port's.
+    fn forward(&mut self, port: PortId, first: usize, end: usize) {
+        if first == end {
+            return;
+        }
+        let Self {
+            arena,
+            exchange,
+            links,
+            log,
+            shown,
+            now,
+            ..
+        } = self;
+        for index in first..end {
+            if arena.is_cut(index) {
+                exchange.refuse(Some(port), Drop::Giant);
+            }
+        }
+        let frames = (first..end)
+            .filter(|index| !arena.is_cut(*index))
+            .map(|index| arena.frame(index));
+        let mut watch = Watch {
+            log,
+            shown,
+            now: *now,
+        };
+        exchange.forward(port, frames, *now, links, &mut watch);
+    }
+
+    fn serve_shared(&mut self) {
+        let Some(shared) = &mut self.shared else {
+            return;
+        };
+        let received = self
+            .arena
+            .receive_with_senders(shared.socket.as_fd(), MAX_BATCH);
+        let count = received.unwrap_or(0);
+        shared.readable = count == MAX_BATCH;
+        let mut first = 0;
+        while first < count {
+            // Frames in a row from one guest go as one batch.
+            let sender = self.arena.sender(first);
+            let mut end = first + 1;
+            while end < count && self.arena.sender(end) == sender {
+                end += 1;
+            }
+            let known = self.shared.as_ref().zip(sender);
+            match known.and_then(|(shared, sender)| shared.senders.get(&sender).copied()) {
+                Some(port) => self.forward(port, first, end),
+                None => {
+                    for _ in first..end {
+                        self.exchange.refuse(None, Drop::Stranger);
+                        let text = "Unknown connection for packet, shouldn't happen.";
+                        self.log.address(self.now, text);
+                    }
+                }
+            }
+            first = end;
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let Some(deadline) = self.deadline() else {
+            return;
+        };
+        if deadline > self.now && self.callers.len() <= crate::callers::MAX_CALLERS {
+            return;
+        }
+        self.exchange.expire(self.now);
+        self.exchange.sweep(self.now);
+        while let Some(port) = self.exchange.take_resumed() {
+            self.make_ready(port);
+        }
+        while let Some(caller) = self.callers.take_late(self.now) {
+            self.log.detail(format_args!(
+                "No request came from {}: it is dropped",
+                caller.peer
+            ));
+        }
+        if self.closed_until.is_some_and(|until| until <= self.now) {
+            self.open_doors();
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+            match Signal::try_from(number) {
+                Ok(Signal::SIGUSR1) => self.tell_counts(),
+                Ok(signal) => self.end(Ending::Signal(signal)),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn read_input(&mut self) {
+        let mut bytes = [0; 256];
+        match unistd::read(io::stdin(), &mut bytes) {
+            Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Ok(_) => self.end(Ending::Input),
+            Err(error) => {
+                self.log
+                    .problem(format_args!("Reading from stdin: {}", error.desc()));
+                self.end(Ending::Input);
+            }
+        }
+    }
+
+    fn end(&mut self, ending: Ending) {
+        match ending {
+            Ending::Signal(signal) => self.log.say(format_args!(
+                "Caught signal {}, cleaning up and exiting",
+                signal as i32
+            )),
+            Ending::Input => self.log.say("EOF on stdin, cleaning up and exiting"),
+        }
+        if self.log.shows(Level::Verbose) {
+            self.tell_counts();
+        }
+        self.ending = Some(ending);
+    }
+
+    /// Logs what became of the frames.
+    fn tell_counts(&mut self) {
+        let total = self.exchange.total();
+        self.log.say(format_args!(
+            "{} ports, {} addresses, frames: {total}, {} waiting",
+            self.exchange.fabric().ports().len(),
+            self.exchange.fabric().table().len(),
+            self.exchange.waiting(),
+        ));
+        for (port, link) in self.links.iter() {
+            self.log.say(format_args!(
+                "port {} ({}): {}",
+                link.number,
+                link.name,
+                self.exchange.tally(port)
+            ));
+        }
+    }
+
+    fn oldest(&self) -> Oldest {
+        if self.shared.is_some() {
+            Oldest::V0
+        } else {
+            Oldest::V1
+        }
+    }
+}
+
+/// Writes what the exchange tells to the log.
+struct Watch<'a> {
+    log: &'a mut Log,
+    shown: &'a [u32],
+    now: Duration,
+}
+
+impl Watch<'_> {
+    fn shown(&self, port: PortId) -> u32 {
+        self.shown.get(port.index()).copied().unwrap_or_default()
+    }
+}
+
+impl Watcher for Watch<'_> {
+    fn learned(&mut self, port: PortId, mac: MacAddr, news: Learned) {
+        if !self.log.shows(Level::Normal) {
+            return;
+        }
+        let new = self.shown(port);
+        if let Learned::Moved(old) = news {
+            let old = self.shown(old);
+            self.log.address(
+                self.now,
+                format_args!(" Addr: {mac} New port {new} old port {old}"),
+            );
+        } else {
+            self.log
+                .address(self.now, format_args!(" Addr: {mac} New port {new}"));
+        }
+    }
+
+    fn flooded(&mut self, port: PortId, frame: &[u8]) {
+        if self.log.shows(Level::Frames)
+            && let Some(Addresses { destination, .. }) = Addresses::of(frame)
+            && !destination.is_group()
+        {
+            let number = self.shown(port);
+            self.log.frame(
+                self.now,
+                format_args!("unknown Addr: {destination} from port {number}"),
+            );
+        }
+    }
+}
+
+fn watch(epoll: &Epoll, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+    Ok(epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token.into()))?)
+}
+
+fn take(epoll: &Epoll, events: &mut [EpollEvent], timeout: EpollTimeout) -> io::Result<usize> {
+    match epoll.wait(events, timeout) {
+        Err(Errno::EINTR) => Ok(0),
+        result => Ok(result?),
+    }
+}
