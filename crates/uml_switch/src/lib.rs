@@ -27,7 +27,7 @@ use nix::{
 use uml_core::{
     IoError, cli as core_cli, console,
     error::chain,
-    sys::process::{Side, fork},
+    sys::background::{Side, fork},
 };
 
 use cli::Cli;

@@ -29,7 +29,7 @@ use nix::{
 use uml_core::{
     IoError,
     hostnet::{BadName, NamePattern},
-    sys::process::inherited,
+    sys::background::inherited,
     tuntap::{Device, Existing, Kind as DeviceKind, Mode, TunTapError},
     wire::vde,
 };
