@@ -41,7 +41,8 @@ pub(super) fn through_the_switch(story: &mut Story) -> Outcome {
 
     let server = "ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up
 touch /mnt/server-up
-nc -l -p 7000 </dev/null >/mnt/received";
+mkfifo /tmp/open; exec 3<>/tmp/open
+nc -l -p 7000 <&3 >/mnt/received";
     let mut server = Guest::new("server", &story.dir, server)
         .root_disk(&story.root_disk("server"))
         .arg(format!("eth0=daemon,,unix,{control}"))
