@@ -53,7 +53,9 @@ fn release_date(changelog: &str) -> Option<&str> {
 /// One page.
 fn page(tool: &Tool, date: &str) -> Outcome<String> {
     let mut sections = sections(&tool.man_dir())?;
-    let man = clap_mangen::Man::new((tool.command)())
+    // A page has room for what --help leaves out.
+    let command = (tool.command)().mut_args(|arg| arg.hide_short_help(false));
+    let man = clap_mangen::Man::new(command)
         .title(tool.name.to_uppercase())
         .section(tool.section)
         .date(date)

@@ -25,7 +25,7 @@ impl Tool {
 }
 
 /// All tools, by name.
-pub(crate) const ALL: [Tool; 4] = [
+pub(crate) const ALL: [Tool; 5] = [
     Tool {
         name: "tunctl",
         section: "8",
@@ -49,6 +49,12 @@ pub(crate) const ALL: [Tool; 4] = [
         section: "1",
         summary: "merge a copy-on-write disk with its backing file",
         command: command::<uml_moo::cli::Cli>,
+    },
+    Tool {
+        name: "uml_net",
+        section: "8",
+        summary: "set up the host side of a User-Mode Linux guest's network",
+        command: command::<uml_net::cli::Cli>,
     },
 ];
 
