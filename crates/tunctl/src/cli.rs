@@ -13,6 +13,20 @@ use uml_core::{
 
 use crate::ids;
 
+/// The options of a single device.
+const OF_A_DEVICE: [&str; 10] = [
+    "brief",
+    "owner",
+    "group",
+    "device",
+    "delete",
+    "clone_device",
+    "tun",
+    "tap",
+    "multi_queue",
+    "vnet_hdr",
+];
+
 /// Makes, lists and deletes persistent tun and tap devices.
 ///
 /// Without -d and the long options it makes a device, or attaches to an existing one, keeps it and
@@ -78,7 +92,7 @@ pub struct Cli {
     vnet_hdr: bool,
 
     /// List all tun and tap devices: kind, owner, group, users, addresses.
-    #[arg(long, conflicts_with_all = ["owner", "group", "device", "delete"])]
+    #[arg(long, conflicts_with_all = OF_A_DEVICE)]
     list: bool,
 
     /// With --list: print JSON.
@@ -93,7 +107,8 @@ pub struct Cli {
         num_args = 0..=1,
         default_missing_value = NETWORK_FILE,
         group = "network",
-        conflicts_with_all = ["owner", "group", "device", "delete", "list"]
+        conflicts_with = "list",
+        conflicts_with_all = OF_A_DEVICE
     )]
     apply: Option<PathBuf>,
 
@@ -104,7 +119,8 @@ pub struct Cli {
         value_name = "FILE",
         num_args = 0..=1,
         default_missing_value = NETWORK_FILE,
-        conflicts_with_all = ["owner", "group", "device", "delete", "list", "network"]
+        conflicts_with_all = ["list", "network"],
+        conflicts_with_all = OF_A_DEVICE
     )]
     check: Option<PathBuf>,
 
@@ -115,7 +131,8 @@ pub struct Cli {
         num_args = 0..=1,
         default_missing_value = NETWORK_FILE,
         group = "network",
-        conflicts_with_all = ["owner", "group", "device", "delete", "list"]
+        conflicts_with = "list",
+        conflicts_with_all = OF_A_DEVICE
     )]
     remove: Option<PathBuf>,
 

@@ -709,3 +709,42 @@ fn without_the_right_nothing_is_changed() {
         assert_eq!(everything(), before);
     });
 }
+
+#[test]
+fn a_bridge_keeps_its_mtu_when_smaller_ports_join() {
+    isolated(|| {
+        lan();
+        let bridge = |ports: &str| {
+            format!(
+                "[[vxlan]]\nname = \"vx0\"\nid = 1\nremote = \"192.168.0.9\"\ndevice = \"eth0\"\n\
+                 [[bridge]]\nname = \"b\"\nmtu = 1500\nports = [{ports}]"
+            )
+        };
+        let file = File::new(&bridge(""));
+        file.apply();
+        file.write(&bridge("\"vx0\""));
+        file.apply();
+        assert!(ip("link show b").contains("mtu 1500"));
+        assert!(ip("link show vx0").contains("mtu 1450"));
+    });
+}
+
+#[test]
+fn routes_that_others_made_for_guests_stay() {
+    isolated(|| {
+        let file = File::new("[[tap]]\nname = \"t\"\nguests = \"192.168.0.1\"");
+        file.apply();
+        ip("route add 192.168.0.2 dev t proto 117");
+        ip("route add 192.168.0.3 dev t proto bird");
+        ip("route add 192.168.0.4 dev t");
+        assert_eq!(file.apply(), ["ip route del 192.168.0.4/32 dev t"]);
+        // A device that goes takes them along; one that comes back has them again.
+        file.write(
+            "[[tap]]\nname = \"t\"\nkind = \"tun\"\n[[bridge]]\nname = \"b\"\nports = \"lo\"",
+        );
+        let before = everything();
+        assert_eq!(file.tunctl("--apply").code(), 1);
+        assert_eq!(everything(), before);
+        assert!(before.contains("192.168.0.2 dev t proto 117"), "{before}");
+    });
+}

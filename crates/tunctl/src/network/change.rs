@@ -4,8 +4,8 @@ use std::{fmt, net::IpAddr};
 
 use uml_core::{
     hostnet::{
-        BridgeSettings, DeviceName, Host, HostError, Interface, IpPrefix, Route, VxlanSettings,
-        sysctl::Sysctl,
+        BridgeSettings, DeviceName, Host, HostError, Interface, IpPrefix, Origin, Route,
+        VxlanSettings, sysctl::Sysctl,
     },
     tuntap::{Device, Existing, Kind, Mode, TunTapError},
 };
@@ -65,6 +65,7 @@ pub(super) struct TapShape {
 pub(super) struct RoutePath {
     pub(super) destination: IpPrefix,
     pub(super) gateway: Option<IpAddr>,
+    pub(super) origin: Origin,
     pub(super) device: DeviceName,
 }
 
@@ -170,7 +171,7 @@ impl Change {
             }
             Self::AddRoute(path) => {
                 let route = route(host, path)?;
-                host.add_route(&route)
+                host.add_route_of(&route, path.origin)
             }
             Self::DeleteRoute(path) => {
                 let route = route(host, path)?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use uml_core::hostnet::{DeviceName, HostError, IpPrefix, sysctl::Sysctl};
+use uml_core::hostnet::{DeviceName, HostError, IpPrefix, Origin, sysctl::Sysctl};
 
 use super::{
     change::{Change, RoutePath},
@@ -106,6 +106,7 @@ impl Planner<'_> {
                 _ => missing.push(RoutePath {
                     destination,
                     gateway: None,
+                    origin: Origin::BOOT,
                     device: name.clone(),
                 }),
             }
@@ -149,9 +150,12 @@ impl Planner<'_> {
     }
 }
 
-/// A route to one host on the link, as guests have.
+/// A route to one host on the link, as guests get it here. Routes that others made for guests
+/// (`uml_net`, a routing daemon) are theirs.
 fn is_guests(route: &RoutePath) -> bool {
-    route.gateway.is_none() && route.destination == IpPrefix::host(route.destination.address())
+    route.origin == Origin::BOOT
+        && route.gateway.is_none()
+        && route.destination == IpPrefix::host(route.destination.address())
 }
 
 /// A device that is still to be made has its switches off, unless the host's defaults say

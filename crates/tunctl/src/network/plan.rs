@@ -265,14 +265,23 @@ impl Planner<'_> {
         }
         for bridge in &network.bridges {
             let name = &bridge.device.name;
+            let before = self.changes.len();
             for port in &bridge.ports {
                 if self.state.master_of(port) != Some(name) {
                     let change = self.state.set_master(port, Some(name));
                     self.plan(change);
                 }
             }
-            // After its ports, which lower it to the smallest of theirs.
-            self.set_mtu(&bridge.device, Some(ETHERNET_MTU));
+            // New ports may lower it to the smallest of theirs.
+            match (
+                self.state.find(name).map(|known| known.link.mtu),
+                bridge.device.mtu,
+            ) {
+                (Some(from), Some(to)) if self.changes.len() > before => {
+                    self.plan(Change::SetMtu(name.clone(), Step { from, to }));
+                }
+                _ => self.set_mtu(&bridge.device, None),
+            }
         }
     }
 

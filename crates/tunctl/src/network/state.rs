@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use uml_core::{
-    hostnet::{DeviceName, Host, HostError, IpPrefix, Link, LinkKind, TunState, VxlanSettings},
+    hostnet::{
+        DeviceName, Host, HostError, IpPrefix, Link, LinkKind, Origin, TunState, VxlanSettings,
+    },
     tuntap::{Kind, Mode},
 };
 
@@ -11,13 +13,17 @@ use super::{
     change::{Change, RoutePath, Shape, Step, TapShape},
     model::VxlanEnd,
 };
+
+/// `RTPROT_RA`: routes that a router announces, and that come and go by themselves.
+const ANNOUNCED: Origin = Origin(9);
+
 /// A device with all that hangs on it.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) link: Link,
     /// Without those that the kernel made itself.
     pub(super) addresses: Vec<IpPrefix>,
-    /// Without those that the kernel made itself.
+    /// Without those that the kernel and the routers make themselves.
     pub(super) routes: Vec<RoutePath>,
     pub(super) proxies: Vec<IpAddr>,
 }
@@ -43,10 +49,12 @@ impl State {
             let own_routes = routes
                 .iter()
                 // A route by several devices is nobody's work here.
-                .filter(|route| route.devices == [index] && !route.automatic)
+                .filter(|route| route.devices == [index])
+                .filter(|route| !route.automatic && route.origin != ANNOUNCED)
                 .map(|route| RoutePath {
                     destination: route.destination,
                     gateway: route.gateway,
+                    origin: route.origin,
                     device: link.interface.name.clone(),
                 });
             let own_proxies = proxies
