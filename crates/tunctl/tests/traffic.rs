@@ -96,6 +96,15 @@ impl Guest {
     }
 }
 
+/// Waits until nobody is attached to a tap: a child that another test is just starting may have
+/// its descriptor for a moment.
+fn wait_until_free(tap: &str) {
+    until("nobody to be attached", || {
+        let shown = ip(&format!("link show dev {tap}"));
+        shown.contains("NO-CARRIER").then_some(())
+    });
+}
+
 /// Both ways between two guests, the first frame to everybody; frames as large as they get.
 fn assert_reach(one: &Guest, other: &Guest) {
     for length in [46_usize, 1500] {
@@ -143,6 +152,7 @@ fn guests_of_two_hosts_share_a_segment() {
                 guest_out.send(Guest::on("tap0", 3)).unwrap();
                 // The namespace lives as long as this thread: until the sender is dropped.
                 assert!(is_done.recv().is_err());
+                wait_until_free("tap0");
                 tunctl("--remove", &other_text);
                 assert!(!ip("link").contains("vx0"));
             });
@@ -156,6 +166,8 @@ fn guests_of_two_hosts_share_a_segment() {
             assert_reach(&there, &here[1]);
             assert_reach(&here[0], &here[1]);
             drop((here, there));
+            wait_until_free("tap0");
+            wait_until_free("tap1");
             tunctl("--remove", &two_guests);
             drop(done);
         });
@@ -178,6 +190,8 @@ fn guests_of_a_private_segment_reach_each_other_and_the_host() {
         });
         assert_eq!(answer[14..18], [10, 0, 5, 254]);
         drop(guests);
+        wait_until_free("priv0");
+        wait_until_free("priv2");
         tunctl("--remove", &text);
     });
 }

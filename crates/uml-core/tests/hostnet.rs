@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use testkit::netns::{ip, isolated};
+use testkit::{
+    netns::{ip, isolated},
+    until,
+};
 use uml_core::{
     error::chain,
     hostnet::{
@@ -59,15 +62,19 @@ fn tap_devices_are_made_owned_kept_and_dropped() {
         assert!(state.tap && state.persistent && !state.packet_info);
         drop(device);
         assert!(host.find_link(&name("tap0")).unwrap().is_some());
-        let device = Device::open(
-            &name("tap0").into(),
-            Mode::plain(Kind::Tap),
-            Existing::Attach,
-        )
-        .unwrap();
+        // A child that another test is just starting may still have the descriptor.
+        let device = until("the device to be free", || {
+            let mode = Mode::plain(Kind::Tap);
+            Device::open(&name("tap0").into(), mode, Existing::Attach).ok()
+        });
         device.set_persistent(false).unwrap();
         drop(Device::from_fd(device.into_fd()).unwrap());
-        assert_eq!(host.find_link(&name("tap0")).unwrap(), None);
+        until("the device to be gone", || {
+            host.find_link(&name("tap0"))
+                .unwrap()
+                .is_none()
+                .then_some(())
+        });
     });
 }
 
