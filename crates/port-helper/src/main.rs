@@ -1,4 +1,8 @@
 //! Hands a terminal to a User-Mode Linux kernel.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::{env, process::ExitCode};
+
+fn main() -> ExitCode {
+    port_helper::run(env::args_os())
+}

@@ -1,4 +1,8 @@
 //! Watches over a User-Mode Linux guest.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::{env, process::ExitCode};
+
+fn main() -> ExitCode {
+    uml_watchdog::run(env::args_os())
+}

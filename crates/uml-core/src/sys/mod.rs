@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod batch;
+pub mod controlling_tty;
 #[cfg(feature = "cow")]
 pub mod file_range;
 #[cfg(feature = "hostnet")]
