@@ -211,7 +211,7 @@ mod tests {
     fn kinds_of_descriptors() {
         let (datagrams, _other) = UnixDatagram::pair().unwrap();
         let (stream, _other) = UnixStream::pair().unwrap();
-        let (_reader, pipe) = io::pipe().unwrap();
+        let (_reader, pipe) = nix::unistd::pipe().unwrap();
         let file = File::open("/dev/null").unwrap();
         assert_eq!(kind(datagrams.as_fd()), Kind::Messages);
         assert_eq!(kind(stream.as_fd()), Kind::Bytes);
@@ -226,7 +226,8 @@ mod tests {
     #[test]
     fn pipes_and_streams_get_all_bytes() {
         let bytes = vec![7; 3 * PIECE + 1];
-        let (mut reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let mut reader = File::from(reader);
         write(writer.as_fd(), &bytes, &[]).unwrap();
         drop(writer);
         let mut read = Vec::new();
@@ -245,11 +246,11 @@ mod tests {
         let (datagrams, other) = UnixDatagram::pair().unwrap();
         drop(other);
         assert!(write(datagrams.as_fd(), b"x", &[]).is_err());
-        let (reader, pipe) = io::pipe().unwrap();
+        let (reader, pipe) = nix::unistd::pipe().unwrap();
         drop(reader);
         assert!(write(pipe.as_fd(), b"x", &[]).is_err());
         // A pipe carries no descriptors.
-        let (_reader, pipe) = io::pipe().unwrap();
+        let (_reader, pipe) = nix::unistd::pipe().unwrap();
         assert!(write(pipe.as_fd(), b"x", &[pipe.as_raw_fd()]).is_err());
     }
 }

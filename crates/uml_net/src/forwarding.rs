@@ -43,7 +43,7 @@ impl Session<'_> {
         }
         if !self.policy.forwarding {
             self.log
-                .says("the policy leaves net.ipv4.ip_forward=0: the guest reaches this host alone");
+                .says("uml_net: the policy leaves net.ipv4.ip_forward=0: the guest reaches this host alone");
             return Ok(());
         }
         self.change(|_| on.set(true))?;

@@ -57,8 +57,8 @@ impl<'a> Session<'a> {
         let (host, loaded) = privilege.raised(raised).map_err(Problem::Raise)??;
         let (store, state) = match loaded {
             Ok((store, state)) => (Ok(store), state),
-            Err(StateError::Busy) => return Err(StateError::Busy.into()),
-            Err(error) => (Err(error), State::default()),
+            Err(error) if error.is_for_good() => (Err(error), State::default()),
+            Err(error) => return Err(error.into()),
         };
         let mut session = Self {
             caller,

@@ -99,6 +99,23 @@ pub enum StateError {
     Untrusted,
 }
 
+impl StateError {
+    /// Whether this host keeps no state for this program at all: it isn't setuid root, or there is
+    /// no `/run` for it. Anything else (a limit that the caller has set, a full disk, a lock that
+    /// is held) must not make a call go on without state.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            Self::Busy => false,
+            Self::Untrusted => true,
+            Self::Unusable(error) => matches!(
+                error.raw_os_error(),
+                Some(libc::EACCES | libc::EPERM | libc::ENOENT | libc::EROFS | libc::ENOPROTOOPT)
+            ),
+        }
+    }
+}
+
 impl From<Errno> for StateError {
     fn from(error: Errno) -> Self {
         Self::Unusable(error.into())
@@ -164,6 +181,8 @@ impl Store {
             boot: self.boot.clone(),
             ..State::default()
         };
+        // A call that was killed while it wrote has left this.
+        self.unlink(&self.unfinished())?;
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = match openat(&self.folder, self.name.as_str(), flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -185,13 +204,10 @@ impl Store {
     /// What the system said. The earlier state stays whole then.
     pub fn save(&self, state: &State) -> Result<(), StateError> {
         if state.is_empty() {
-            return match unlinkat(&self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => Ok(()),
-                Err(error) => Err(error.into()),
-            };
+            return self.unlink(&self.name);
         }
         let text = toml::to_string(state).map_err(io::Error::other)?;
-        let unfinished = format!("{}.new", self.name);
+        let unfinished = self.unfinished();
         let file = openat(
             &self.folder,
             unfinished.as_str(),
@@ -211,6 +227,18 @@ impl Store {
             self.name.as_str(),
         )?;
         Ok(())
+    }
+
+    /// The name that a state has until it is whole.
+    fn unfinished(&self) -> String {
+        format!("{}.new", self.name)
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), StateError> {
+        match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
