@@ -7,11 +7,17 @@ use uml_core::cli::any_path;
 
 use crate::fabric::DEFAULT_TABLE_SIZE;
 
-/// The words that were spelled with one dash.
-pub const OLD_WORDS: [&str; 5] = ["unix", "hub", "tap", "daemon", "compat-v0"];
-
-/// New words that may be spelled like the old ones.
-pub const NEW_WORDS: [&str; 3] = ["bess", "vde", "fd"];
+/// Words that may have one dash, with how many words behind each belong to it, whatever they are.
+const WORDS: [(&str, usize); 8] = [
+    ("unix", 1),
+    ("hub", 0),
+    ("tap", 1),
+    ("daemon", 0),
+    ("compat-v0", 0),
+    ("bess", 1),
+    ("vde", 1),
+    ("fd", 1),
+];
 
 /// The control socket where none is named.
 pub const DEFAULT_CONTROL: &str = "/tmp/uml.ctl";
@@ -36,10 +42,14 @@ pub const DEFAULT_DATA: &str = "/tmp/uml.data";
     reason = "each is a switch of the command line"
 )]
 pub struct Cli {
-    /// The control socket that guests plug in at (/tmp/uml.ctl); after -compat-v0 the data socket
-    /// (/tmp/uml.data) follows it
-    #[arg(long, num_args = 1..=2, value_name = "control-socket", value_parser = any_path(), overrides_with = "unix")]
-    pub unix: Vec<PathBuf>,
+    /// The control socket that guests plug in at (/tmp/uml.ctl); behind -compat-v0 the data socket
+    /// follows it
+    #[arg(long, value_name = "control-socket", value_parser = any_path(), overrides_with = "unix")]
+    pub unix: Option<PathBuf>,
+
+    /// The data socket of guests of version 0 (/tmp/uml.data)
+    #[arg(long, value_name = "data-socket", value_parser = any_path(), overrides_with = "data")]
+    pub data: Option<PathBuf>,
 
     /// Send every frame to all ports
     #[arg(long, overrides_with = "hub")]
@@ -136,32 +146,50 @@ impl Cli {
 
     /// The control socket.
     #[must_use]
-    pub fn control(&self) -> PathBuf {
-        self.unix
-            .first()
-            .cloned()
-            .unwrap_or_else(|| DEFAULT_CONTROL.into())
+    pub fn control_socket(&self) -> PathBuf {
+        self.unix.clone().unwrap_or_else(|| DEFAULT_CONTROL.into())
     }
 
     /// The data socket, with `-compat-v0` only.
     #[must_use]
-    pub fn data(&self) -> Option<PathBuf> {
-        let named = self.unix.get(1).cloned();
+    pub fn data_socket(&self) -> Option<PathBuf> {
+        let named = self.data.clone();
         self.compat_v0
             .then(|| named.unwrap_or_else(|| DEFAULT_DATA.into()))
     }
+}
 
-    /// Whether `-unix` and `-compat-v0` go together in `args`: two sockets need `-compat-v0` before
-    /// them, and after `-compat-v0` there have to be two.
-    #[must_use]
-    pub fn sockets_fit(&self, args: &[OsString]) -> bool {
-        let place = |word: &str| args.iter().rposition(|arg| arg == word);
-        let before = match (place("--compat-v0"), place("--unix")) {
-            (Some(compat), Some(unix)) => compat < unix,
-            _ => false,
+/// Spells a command line as ever into one that clap understands: `-unix CTL` into `--unix=CTL`, and
+/// behind `-compat-v0` `-unix CTL DATA` into `--unix=CTL --data=DATA`.
+///
+/// As ever the word behind `-unix` is a path even where it looks like an option.
+#[must_use]
+pub fn spell(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = args.into_iter();
+    let mut spelled: Vec<_> = args.next().into_iter().collect();
+    let mut compat = false;
+    while let Some(arg) = args.next() {
+        let word = arg.to_str().and_then(|arg| arg.strip_prefix('-'));
+        let word = word.map(|word| word.strip_prefix('-').unwrap_or(word));
+        let Some(&(word, values)) = WORDS.iter().find(|(known, _)| Some(*known) == word) else {
+            spelled.push(arg);
+            continue;
         };
-        self.unix.is_empty() || (self.unix.len() == 2) == before
+        compat |= word == "compat-v0";
+        let mut option = |name: &str, value: Option<OsString>| {
+            let mut option = OsString::from(format!("--{name}"));
+            if let Some(value) = value {
+                option.push("=");
+                option.push(value);
+            }
+            spelled.push(option);
+        };
+        option(word, if values > 0 { args.next() } else { None });
+        if word == "unix" && compat {
+            option("data", args.next());
+        }
     }
+    spelled
 }
 
 /// The usage text, with the name that the program was called by.
@@ -177,5 +205,36 @@ fn octal(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
         _ => Err("not an octal number up to 777".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelled(args: &str) -> String {
+        let words = std::iter::once("x")
+            .chain(args.split(' '))
+            .map(OsString::from);
+        let spelled = spell(words).into_iter().skip(1);
+        let words: Vec<_> = spelled.map(|word| word.into_string().unwrap()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn old_words_keep_what_stands_behind_them() {
+        assert_eq!(spelled("-unix a -hub"), "--unix=a --hub");
+        assert_eq!(spelled("-unix -hub"), "--unix=-hub");
+        assert_eq!(spelled("-unix a b"), "--unix=a b");
+        assert_eq!(
+            spelled("-compat-v0 -unix a b -tap t"),
+            "--compat-v0 --unix=a --data=b --tap=t"
+        );
+        assert_eq!(spelled("-unix a -compat-v0"), "--unix=a --compat-v0");
+        assert_eq!(spelled("-compat-v0 -unix a"), "--compat-v0 --unix=a --data");
+        assert_eq!(
+            spelled("--mode 0777 -q -x -unix"),
+            "--mode 0777 -q -x --unix"
+        );
     }
 }

@@ -47,15 +47,10 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         text: String::leak(cli::usage_text(&name)),
         status: 1,
     };
-    let words: Vec<_> = cli::OLD_WORDS.into_iter().chain(cli::NEW_WORDS).collect();
-    let args = core_cli::respell(args, &words);
-    let cli: Cli = match core_cli::parse(args.iter().cloned(), usage) {
+    let cli: Cli = match core_cli::parse(cli::spell(args), usage) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    if !cli.sockets_fit(&args) {
-        return core_cli::wrong("", usage);
-    }
     match start(&cli, &name) {
         Ok(status) => status,
         Err(error) => {

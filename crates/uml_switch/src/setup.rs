@@ -130,12 +130,12 @@ pub(crate) fn make(cli: &Cli, name: &str, log: Log) -> Result<Server, SetupError
         open_door(&mut server, door)?;
     }
     if !given {
-        let bound = listen::bind_at("control", &cli.control(), SockType::Stream, rights)?;
-        let name = cli.control().display().to_string();
+        let bound = listen::bind_at("control", &cli.control_socket(), SockType::Stream, rights)?;
+        let name = cli.control_socket().display().to_string();
         told.push(name.clone());
         open_door(&mut server, door(bound, Some(Dialect::Guest), name))?;
     }
-    if let Some(data) = cli.data() {
+    if let Some(data) = cli.data_socket() {
         let bound = listen::bind_at("data", &data, SockType::Datagram, rights)?;
         server
             .share_data_socket(bound.socket, bound.path)
@@ -154,7 +154,7 @@ pub(crate) fn make(cli: &Cli, name: &str, log: Log) -> Result<Server, SetupError
             door(bound, Some(Dialect::Vde), path.display().to_string()),
         )?;
     }
-    let sockets = match cli.data() {
+    let sockets = match cli.data_socket() {
         Some(data) => format!("sockets '{}' and '{}'", told.join("', '"), data.display()),
         None => format!("socket '{}'", told.join("', '")),
     };
