@@ -28,7 +28,7 @@ pub struct Options {
     /// List the rows and their targets, and measure nothing
     #[arg(long, global = true)]
     pub list: bool,
-    /// Write the figures of every run to this file
+    /// Add the figures of every run to this file; rows that it holds already are replaced
     #[arg(long, global = true, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Where our tools are
@@ -45,10 +45,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether a row was asked for.
+    /// Whether a row was asked for. Those of the plots (`plot-…`) have to be named.
     #[must_use]
     pub fn wants(&self, row: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| row.contains(part))
+        if self.only.is_empty() {
+            return self.list || !row.starts_with("plot-");
+        }
+        self.only.iter().any(|part| row.contains(part))
     }
 }
 
@@ -61,6 +64,19 @@ pub enum Verb {
     Switch(Switch),
     /// Everything
     All(All),
+    /// Write the report and its plots from a file of figures
+    Document(Document),
+}
+
+/// Where the report comes from and goes to.
+#[derive(Debug, Clone, Args)]
+pub struct Document {
+    /// The file that `--json` wrote
+    #[arg(long, value_name = "FILE", default_value = "target/bench/figures.json")]
+    pub figures: PathBuf,
+    /// The directory of `performance.md` and its plots
+    #[arg(long, value_name = "DIR", default_value = "tools/docs")]
+    pub out: PathBuf,
 }
 
 /// Options of the merge benchmark.

@@ -7,9 +7,13 @@
 
 pub mod cli;
 pub mod contest;
+pub mod document;
 pub mod error;
+pub mod machine;
 pub mod moo;
+pub mod plot;
 pub mod programs;
+pub mod record;
 pub mod report;
 pub mod switch;
 
@@ -61,10 +65,14 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
             moo::run(&cli.options, &all.moo, &mut report)?;
             switch::run(&cli.options, &all.switch, &mut report)?;
         }
+        Verb::Document(paths) => return document::write(&paths.figures, &paths.out),
     }
     report.summary()?;
     match &cli.options.json {
-        Some(path) => report.write_json(path),
-        None => Ok(()),
+        Some(path) if !cli.options.list => {
+            report.record.machine = machine::describe();
+            report.record.add_to(path)
+        }
+        _ => Ok(()),
     }
 }

@@ -1,14 +1,14 @@
-//! Rows, medians, targets.
+//! Figures as they are measured, and the targets beside them.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs::File, io::Write as _, path::Path};
-
-use serde::Serialize;
 use uml_core::{console, error::IoError};
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    record::{Contender, Figure, Record, Row, Verdict},
+};
 
 /// A kind of figure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
     /// Its name in tables and files.
     pub name: &'static str,
@@ -30,12 +30,11 @@ impl Metric {
 pub type Figures = Vec<(Metric, f64)>;
 
 /// All runs of one contender in one row.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Series {
     /// The contender.
-    pub who: String,
+    pub who: &'static str,
     /// The figures of each run.
-    #[serde(serialize_with = "by_metric")]
     pub runs: Vec<Figures>,
     /// Why there are none, or no more.
     pub failure: Option<String>,
@@ -44,74 +43,39 @@ pub struct Series {
 impl Series {
     /// A contender that has not run yet.
     #[must_use]
-    pub fn new(who: &str) -> Self {
+    pub const fn new(who: &'static str) -> Self {
         Self {
-            who: who.to_owned(),
+            who,
             runs: Vec::new(),
             failure: None,
         }
     }
 
-    /// The kinds of figures there are, in the order of the first run.
-    #[must_use]
-    pub fn metrics(&self) -> Vec<Metric> {
-        let first = self.runs.first();
-        first.map_or_else(Vec::new, |run| {
-            run.iter().map(|(metric, _)| *metric).collect()
-        })
-    }
-
-    /// All values of a kind of figure, sorted.
-    #[must_use]
-    pub fn values(&self, metric: Metric) -> Vec<f64> {
-        let all = self.runs.iter().flatten();
-        let mut values: Vec<f64> = all
-            .filter(|(found, _)| *found == metric)
-            .map(|(_, value)| *value)
-            .collect();
-        values.sort_by(f64::total_cmp);
-        values
-    }
-
-    /// The median of a kind of figure.
-    #[must_use]
-    pub fn median(&self, metric: Metric) -> Option<f64> {
-        let values = self.values(metric);
-        let upper = *values.get(values.len() / 2)?;
-        if values.len() % 2 == 1 {
-            return Some(upper);
+    fn record(self) -> Contender {
+        let first = self.runs.first().cloned().unwrap_or_default();
+        let figures = first.iter().filter_map(|(metric, _)| {
+            let all = self.runs.iter().flatten();
+            // Nothing came through: a cost for each frame is no number then.
+            let all = all.filter(|(found, value)| found == metric && value.is_finite());
+            let mut values: Vec<f64> = all.map(|(_, value)| *value).collect();
+            values.sort_by(f64::total_cmp);
+            (!values.is_empty()).then(|| Figure {
+                name: metric.name.to_owned(),
+                unit: metric.unit.to_owned(),
+                digits: metric.digits,
+                values,
+            })
+        });
+        Contender {
+            who: self.who.to_owned(),
+            figures: figures.collect(),
+            failure: self.failure,
         }
-        let lower = *values.get(values.len() / 2 - 1)?;
-        Some(f64::midpoint(lower, upper))
-    }
-
-    fn print(&self) -> std::io::Result<()> {
-        let mut text = format!("  {:<12}", self.who);
-        for metric in self.metrics() {
-            let values = self.values(metric);
-            let (Some(median), Some(least), Some(most)) =
-                (self.median(metric), values.first(), values.last())
-            else {
-                continue;
-            };
-            let Metric { name, unit, digits } = metric;
-            // Writing to a String can't fail.
-            let _ = write!(
-                text,
-                " {name} {median:.digits$}{space}{unit} ({least:.digits$}–{most:.digits$})",
-                space = if unit.is_empty() { "" } else { " " },
-            );
-        }
-        if let Some(failure) = &self.failure {
-            text += " failed: ";
-            text += failure;
-        }
-        console::line(text)
     }
 }
 
 /// What ours must reach.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy)]
 pub enum Rule {
     /// The other's time divided by ours is at least this.
     Faster(f64),
@@ -126,7 +90,7 @@ pub enum Rule {
 }
 
 /// One target of a row.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// The kind of figure.
     pub metric: Metric,
@@ -163,7 +127,7 @@ impl Target {
         self
     }
 
-    /// The target in words: `seconds ≥ 12 × 2007`.
+    /// The target in words: `≥ 12 × as fast as 2007`.
     #[must_use]
     pub fn text(&self) -> String {
         let Metric { name, unit, .. } = self.metric;
@@ -184,11 +148,8 @@ impl Target {
         }
     }
 
-    fn verdict(&self, series: &[Series]) -> Verdict {
-        let median = |who: &str| {
-            let found = series.iter().find(|series| series.who == who);
-            found.and_then(|series| series.median(self.metric))
-        };
+    fn verdict(&self, row: &Row) -> Verdict {
+        let median = |who| row.median(who, self.metric.name);
         let reached = median(self.subject).and_then(|ours| match self.rule {
             Rule::Faster(_) => Some(median(self.against)? / ours),
             Rule::AtMost(_) | Rule::AtLeast(_) => Some(ours / median(self.against)?),
@@ -205,17 +166,6 @@ impl Target {
     }
 }
 
-/// What became of a target.
-#[derive(Debug, Clone, Serialize)]
-pub struct Verdict {
-    /// The target in words.
-    pub target: String,
-    /// The ratio, or ours.
-    pub reached: Option<f64>,
-    /// Whether it was reached; none without figures.
-    pub ok: Option<bool>,
-}
-
 /// The name of ours in every table.
 pub const OURS: &str = "ours";
 
@@ -230,24 +180,11 @@ pub struct Plan {
     pub targets: Vec<Target>,
 }
 
-/// One row with its figures.
-#[derive(Debug, Clone, Serialize)]
-pub struct Row {
-    /// The row's short name.
-    pub name: String,
-    /// What was measured, in words.
-    pub title: String,
-    /// All contenders.
-    pub series: Vec<Series>,
-    /// What became of the targets.
-    pub verdicts: Vec<Verdict>,
-}
-
-/// Everything that was measured in this run.
-#[derive(Debug, Default, Serialize)]
+/// Everything that is measured in this run.
+#[derive(Debug, Default)]
 pub struct Report {
     /// The rows, in the order in which they ran.
-    pub rows: Vec<Row>,
+    pub record: Record,
 }
 
 impl Report {
@@ -256,9 +193,9 @@ impl Report {
     /// # Errors
     /// Standard output can't be written.
     pub fn list(plan: &Plan) -> Result<(), Error> {
-        say(format!("{:<24} {}", plan.name, plan.title))?;
+        say(format!("{:<28} {}", plan.name, plan.title))?;
         for target in &plan.targets {
-            say(format!("{:<24}   {}", "", target.text()))?;
+            say(format!("{:<28}   {}", "", target.text()))?;
         }
         Ok(())
     }
@@ -268,27 +205,16 @@ impl Report {
     /// # Errors
     /// Standard output can't be written.
     pub fn add(&mut self, plan: Plan, series: Vec<Series>) -> Result<(), Error> {
-        let verdicts: Vec<Verdict> = plan
-            .targets
-            .iter()
-            .map(|target| target.verdict(&series))
-            .collect();
-        say(format!("{}: {}", plan.name, plan.title))?;
-        for series in &series {
-            series
-                .print()
-                .map_err(IoError::at("writing to", "stdout"))?;
+        let row = row(plan, series);
+        say(format!("{}: {}", row.name, row.title))?;
+        for contender in &row.contenders {
+            say(contender.line())?;
         }
-        for verdict in &verdicts {
+        for verdict in &row.verdicts {
             say(verdict.line())?;
         }
         say("")?;
-        self.rows.push(Row {
-            name: plan.name,
-            title: plan.title,
-            series,
-            verdicts,
-        });
+        self.record.rows.push(row);
         Ok(())
     }
 
@@ -298,7 +224,7 @@ impl Report {
     /// Standard output can't be written.
     pub fn summary(&self) -> Result<(), Error> {
         let all = || {
-            let rows = self.rows.iter();
+            let rows = self.record.rows.iter();
             rows.flat_map(|row| row.verdicts.iter().map(move |verdict| (row, verdict)))
         };
         let reached = all()
@@ -313,44 +239,22 @@ impl Report {
         }
         Ok(())
     }
-
-    /// Writes all figures as JSON.
-    ///
-    /// # Errors
-    /// The file can't be written.
-    pub fn write_json(&self, path: &Path) -> Result<(), Error> {
-        let mut file = File::create(path).map_err(IoError::at("creating", path))?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.write_all(b"\n")
-            .map_err(IoError::at("writing", path))?;
-        Ok(())
-    }
 }
 
-impl Verdict {
-    fn line(&self) -> String {
-        let word = match self.ok {
-            Some(true) => "ok",
-            Some(false) => "missed",
-            None => "no figure",
-        };
-        match self.reached {
-            Some(reached) => format!("  {}: {reached:.3} {word}", self.target),
-            None => format!("  {}: {word}", self.target),
-        }
-    }
+fn row(plan: Plan, series: Vec<Series>) -> Row {
+    let mut row = Row {
+        name: plan.name,
+        title: plan.title,
+        contenders: series.into_iter().map(Series::record).collect(),
+        verdicts: Vec::new(),
+    };
+    let verdicts = plan.targets.iter().map(|target| target.verdict(&row));
+    row.verdicts = verdicts.collect();
+    row
 }
 
 fn say(text: impl std::fmt::Display) -> Result<(), Error> {
     Ok(console::line(text).map_err(IoError::at("writing to", "stdout"))?)
-}
-
-fn by_metric<S: serde::Serializer>(runs: &[Figures], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(runs.iter().map(|run| {
-        let run = run.iter();
-        run.map(|(metric, value)| (metric.name, *value))
-            .collect::<BTreeMap<_, _>>()
-    }))
 }
 
 #[cfg(test)]
@@ -359,30 +263,35 @@ mod tests {
 
     const TIME: Metric = Metric::new("wall", "s", 3);
 
-    fn series(who: &str, values: &[f64]) -> Series {
+    fn series(who: &'static str, values: &[f64]) -> Series {
         Series {
             runs: values.iter().map(|value| vec![(TIME, *value)]).collect(),
             ..Series::new(who)
         }
     }
 
-    #[test]
-    fn the_median_is_the_middle_value_or_the_mean_of_two() {
-        assert_eq!(series("a", &[3.0, 1.0, 2.0]).median(TIME), Some(2.0));
-        assert_eq!(series("a", &[4.0, 1.0, 2.0, 3.0]).median(TIME), Some(2.5));
-        assert_eq!(series("a", &[]).median(TIME), None);
+    fn verdict(target: Target) -> (Option<f64>, Option<bool>) {
+        let plan = Plan {
+            name: String::new(),
+            title: String::new(),
+            targets: vec![target],
+        };
+        let both = vec![
+            series(OURS, &[1.0, 9.0, 2.0]),
+            series("cp", &[10.0, f64::INFINITY]),
+        ];
+        let verdict = row(plan, both).verdicts.remove(0);
+        (verdict.reached, verdict.ok)
     }
 
     #[test]
     fn a_target_compares_medians() {
-        let both = [series(OURS, &[1.0, 9.0, 2.0]), series("cp", &[10.0])];
-        let faster = Target::new(TIME, Rule::Faster(5.0), "cp").verdict(&both);
-        assert_eq!((faster.reached, faster.ok), (Some(5.0), Some(true)));
-        let at_most = Target::new(TIME, Rule::AtMost(0.1), "cp").verdict(&both);
-        assert_eq!((at_most.reached, at_most.ok), (Some(0.2), Some(false)));
-        let within = Target::within(TIME, 2.0).verdict(&both);
-        assert_eq!((within.reached, within.ok), (Some(2.0), Some(true)));
-        let nobody = Target::new(TIME, Rule::AtMost(1.0), "qemu").verdict(&both);
-        assert_eq!((nobody.reached, nobody.ok), (None, None));
+        let faster = Target::new(TIME, Rule::Faster(5.0), "cp");
+        assert_eq!(verdict(faster), (Some(5.0), Some(true)));
+        let at_most = Target::new(TIME, Rule::AtMost(0.1), "cp");
+        assert_eq!(verdict(at_most), (Some(0.2), Some(false)));
+        assert_eq!(verdict(Target::within(TIME, 2.0)), (Some(2.0), Some(true)));
+        let nobody = Target::new(TIME, Rule::AtMost(1.0), "qemu");
+        assert_eq!(verdict(nobody), (None, None));
     }
 }

@@ -2,9 +2,10 @@
 
 mod images;
 mod loopfs;
+mod rows;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,57 +18,18 @@ use crate::{
     contest::{Contender, interleave, seconds},
     error::Error,
     programs::{self, Cost, command, within},
-    report::{Figures, Metric, OURS, Plan, Report, Rule, Series, Target},
+    report::{Figures, OURS, Report, Series},
 };
-use images::{Changes, Disk, Images};
+use images::{Disk, Images};
 use loopfs::LoopFs;
-
-const WALL: Metric = Metric::new("wall", "s", 3);
-const USER: Metric = Metric::new("user", "s", 3);
-const SYSTEM: Metric = Metric::new("system", "s", 3);
-const NEW_SPACE: Metric = Metric::new("new space", "MiB", 0);
-
-const OLD: &str = "2007";
-const CP: &str = "cp";
-const QEMU: &str = "qemu-img";
-
-/// The disks of the rows.
-const DENSE_RANDOM: Disk = Disk {
-    windows: 1024,
-    data_every: 1,
-    changes: Changes::Sectors(100),
-};
-const DENSE_RUN: Disk = Disk {
-    windows: 1024,
-    data_every: 1,
-    changes: Changes::Run(512),
-};
-const SPARSE: Disk = Disk {
-    windows: 16 << 10,
-    data_every: 256,
-    changes: Changes::Blocks(1024),
-};
-const REFLINK: Disk = Disk {
-    windows: 1024,
-    data_every: 1,
-    changes: Changes::Blocks(2621),
-};
-
-/// Whether the image must have reached the disk when the clock stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Durability {
-    /// Ours with `--no-sync`.
-    Cached,
-    /// Ours as it is, the others followed by `sync FILE`.
-    Synced,
-}
+use rows::{CP, Durability, Measure, NEW_SPACE, OLD, QEMU, REFLINK, SYSTEM, USER, WALL};
 
 /// Runs the rows that were asked for.
 ///
 /// # Errors
 /// A program is missing, or the images can't be made.
 pub fn run(options: &Options, moo: &cli::Moo, report: &mut Report) -> Result<(), Error> {
-    for row in rows() {
+    for row in rows::all() {
         if !options.wants(&row.plan.name) {
             continue;
         }
@@ -81,16 +43,10 @@ pub fn run(options: &Options, moo: &cli::Moo, report: &mut Report) -> Result<(),
             runs: options.runs.unwrap_or(row.runs),
             work: moo.work.clone(),
         };
-        let series = (row.measure)(&bench)?;
+        let series = bench.measure(row.measure)?;
         report.add(row.plan, series)?;
     }
     Ok(())
-}
-
-struct Row {
-    plan: Plan,
-    runs: usize,
-    measure: fn(&Bench) -> Result<Vec<Series>, Error>,
 }
 
 struct Bench {
@@ -100,106 +56,21 @@ struct Bench {
     work: PathBuf,
 }
 
-fn rows() -> Vec<Row> {
-    let row = |name: &str, title: &str, runs, measure, targets: &[(Rule, &'static str)]| Row {
-        plan: Plan {
-            name: name.to_owned(),
-            title: title.to_owned(),
-            targets: targets
-                .iter()
-                .map(|(rule, against)| Target::new(WALL, *rule, against))
-                .collect(),
-        },
-        runs,
-        measure,
-    };
-    let (faster, at_most) = (Rule::Faster, Rule::AtMost);
-    let mut rows = vec![
-        row(
-            "moo-random",
-            "1 GiB dense, 10 % random sectors changed, new image, --no-sync",
-            5,
-            |bench| bench.new_image("random", DENSE_RANDOM, Durability::Cached),
-            &[
-                (faster(12.0), OLD),
-                (at_most(0.85), CP),
-                (at_most(0.7), QEMU),
-            ],
-        ),
-        row(
-            "moo-run",
-            "1 GiB dense, 50 % changed in one run, new image, --no-sync",
-            5,
-            |bench| bench.new_image("run", DENSE_RUN, Durability::Cached),
-            &[
-                (faster(12.0), OLD),
-                (at_most(0.7), CP),
-                (at_most(0.6), QEMU),
-            ],
-        ),
-        row(
-            "moo-sparse",
-            "16 GiB sparse, 64 MiB of data, 4 MiB changed, new image, --no-sync",
-            3,
-            |bench| bench.new_image("sparse", SPARSE, Durability::Cached),
-            &[(faster(300.0), OLD), (at_most(2.0), CP)],
-        ),
-        row(
-            "moo-synced-random",
-            "as moo-random, with the sync (the others followed by `sync FILE`)",
-            5,
-            |bench| bench.new_image("random", DENSE_RANDOM, Durability::Synced),
-            &[(faster(5.0), OLD), (at_most(0.95), CP)],
-        ),
-        row(
-            "moo-synced-run",
-            "as moo-run, with the sync (the others followed by `sync FILE`)",
-            5,
-            |bench| bench.new_image("run", DENSE_RUN, Durability::Synced),
-            &[(faster(5.0), OLD), (at_most(0.95), CP)],
-        ),
-        row(
-            "moo-in-place-random",
-            "in place, 10 % random sectors, journal included, all synced",
-            5,
-            |bench| bench.in_place("random", DENSE_RANDOM),
-            &[(faster(1.5), OLD), (at_most(1.1), QEMU)],
-        ),
-        row(
-            "moo-in-place-run",
-            "in place, 50 % in one run, journal included, all synced",
-            5,
-            |bench| bench.in_place("run", DENSE_RUN),
-            &[(faster(5.0), OLD), (at_most(1.1), QEMU)],
-        ),
-    ];
-    for (name, title, measure) in [
-        (
-            "moo-xfs",
-            "xfs with reflinks, 1 GiB, 1 % changed in 4 KiB blocks, new image, --no-sync",
-            (|bench: &Bench| bench.reflink("xfs", Durability::Cached))
-                as fn(&Bench) -> Result<Vec<Series>, Error>,
-        ),
-        (
-            "moo-btrfs",
-            "btrfs, 1 GiB, 1 % changed in 4 KiB blocks, new image, --no-sync",
-            |bench| bench.reflink("btrfs", Durability::Cached),
-        ),
-        ("moo-synced-xfs", "as moo-xfs, with the sync", |bench| {
-            bench.reflink("xfs", Durability::Synced)
-        }),
-        ("moo-synced-btrfs", "as moo-btrfs, with the sync", |bench| {
-            bench.reflink("btrfs", Durability::Synced)
-        }),
-    ] {
-        let mut row = row(name, title, 5, measure, &[(at_most(0.1), CP)]);
-        row.plan.targets.push(Target::within(NEW_SPACE, 20.0));
-        rows.push(row);
-    }
-    rows
-}
-
 impl Bench {
+    fn measure(&self, measure: Measure) -> Result<Vec<Series>, Error> {
+        match measure {
+            Measure::New(name, disk, durability) => self.new_image(name, disk, durability),
+            Measure::InPlace(name, disk) => self.in_place(name, disk),
+            Measure::Reflink(kind, durability) => self.reflink(kind, durability),
+            Measure::Share(disk) => {
+                let series = self.new_image("share", disk, Durability::Cached);
+                let dir = self.work.join("share");
+                fs::remove_dir_all(&dir).map_err(IoError::at("removing", &dir))?;
+                series
+            }
+        }
+    }
+
     fn images(&self, name: &str, disk: Disk) -> Result<Images, Error> {
         Images::make(&self.work.join(name), disk)
     }
@@ -306,7 +177,7 @@ impl Bench {
 
     /// A new image on a file system that can share blocks, by ours, and `cp --reflink=never`.
     fn reflink(&self, kind: &str, durability: Durability) -> Result<Vec<Series>, Error> {
-        std::fs::create_dir_all(&self.work).map_err(IoError::at("creating", &self.work))?;
+        fs::create_dir_all(&self.work).map_err(IoError::at("creating", &self.work))?;
         let fs = LoopFs::mount(&self.work, kind)?;
         let images = Images::make(&fs.dir.join("disk"), REFLINK)?;
         let target = images.dir.join("out");

@@ -116,6 +116,7 @@ fn run_one(recipe: &Recipe, measure: Measure, time: Duration) -> Result<Figures,
         }
         Measure::Deaf { ports, load } => run_deaf(&switch, ports, load),
         Measure::Ports(count) => open_ports(&switch, count),
+        Measure::Idle { ports, load } => run_beside_idle(&switch, ports, load),
         Measure::Guests => Ok(vec![(TRANSFER, guests::transfer(&switch)?)]),
         Measure::Tcp { .. } => Ok(Vec::new()),
     }
@@ -163,6 +164,17 @@ fn run_deaf(switch: &Switch, ports: usize, load: Load) -> Result<Figures, Error>
     drop(deaf);
     let mut figures = figures(RATE, &beside);
     figures.insert(0, (KEPT, 100.0 * beside.rate() / before.rate()));
+    Ok(figures)
+}
+
+fn run_beside_idle(switch: &Switch, ports: usize, load: Load) -> Result<Figures, Error> {
+    let idle = (2..ports)
+        .map(|_| switch.plug())
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut figures = run_pairs(switch, 1, load)?;
+    let median = trips::median(switch, 1000)?;
+    drop(idle);
+    figures.push((TRIP, seconds(median) * 1e6));
     Ok(figures)
 }
 

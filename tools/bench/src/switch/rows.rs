@@ -60,6 +60,8 @@ pub(super) enum Measure {
     Deaf { ports: usize, load: Load },
     /// So many ports plugged in.
     Ports(usize),
+    /// A pair beside idle ports: throughput, then round trips.
+    Idle { ports: usize, load: Load },
     /// TCP between two namespaces.
     Tcp { far: FarEnd, way: Way },
     /// TCP between two real guests.
@@ -107,7 +109,22 @@ pub(super) fn all(time: Duration) -> Vec<Row> {
         &[Target::within(OPENED, 1.0), Target::within(RESIDENT, 16.0)],
     ));
     rows.extend(tcp());
+    rows.extend(idle(plain));
     rows
+}
+
+fn idle(load: Load) -> impl Iterator<Item = Row> {
+    [2, 8, 32, 128, 512, 1000]
+        .into_iter()
+        .map(move |ports| Row {
+            runs: 3,
+            ..row(
+                &format!("plot-ports-{ports}"),
+                &format!("one pair, 64-byte frames, {ports} ports in all, the others idle"),
+                Measure::Idle { ports, load },
+                &[],
+            )
+        })
 }
 
 fn tcp() -> Vec<Row> {

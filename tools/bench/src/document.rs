@@ -1,0 +1,124 @@
+//! The report: what was measured where, and how it compares.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use uml_core::error::IoError;
+
+use crate::{
+    error::Error,
+    plot::{self, Plot},
+    record::{Record, Row},
+};
+
+const PLOTS: [Plot; 3] = [
+    Plot {
+        file: "performance-merge.svg",
+        title: "Merging 256 MiB into a new image",
+        rows: "plot-merge-",
+        across: "changed sectors, percent (random)",
+        figure: "wall",
+        up: "seconds",
+        scale: 1.0,
+    },
+    Plot {
+        file: "performance-frames.svg",
+        title: "One pair of ports at work, the others idle",
+        rows: "plot-ports-",
+        across: "ports plugged in",
+        figure: "frames",
+        up: "thousand frames a second",
+        scale: 1000.0,
+    },
+    Plot {
+        file: "performance-trips.svg",
+        title: "Round trip of one frame, the other ports idle",
+        rows: "plot-ports-",
+        across: "ports plugged in",
+        figure: "round trip",
+        up: "µs",
+        scale: 1.0,
+    },
+];
+
+const HEAD: &str = "# Performance
+
+Ours against the 2007 tools and the peers. This page is written by
+
+```sh
+cargo run -p xtask -- bench
+```
+
+from medians of interleaved runs (A B C A B C …) on one machine; least and greatest in brackets.
+`tools/bench/README.md` says what each row does. Ratios of one run hold better than figures, which
+every other work on the machine changes.
+";
+
+const SWITCH: &str = "
+`cpu` is the switch's CPU time for each frame that arrived. `kernel` is a thread that only receives
+and sends batches: the least that a switch can take. `loss` is what didn't arrive at a receiver that
+reads all the time.
+";
+
+/// Writes `performance.md` and its plots into a directory.
+///
+/// # Errors
+/// There are no figures, or a file can't be written.
+pub fn write(figures: &Path, out: &Path) -> Result<(), Error> {
+    let record = Record::read(figures)?;
+    fs::create_dir_all(out).map_err(IoError::at("creating", out))?;
+    let mut text = HEAD.to_owned();
+    text += "\n## The machine\n\n| | |\n| --- | --- |\n";
+    for (name, value) in &record.machine {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+    text += &section("uml_moo", "", &record, "moo-");
+    text += &section("uml_switch", SWITCH, &record, "switch-");
+    text += "\n## Plots\n";
+    for plot in PLOTS {
+        if plot::draw(plot, &record, out)? {
+            let _ = write!(text, "\n![{}]({})\n", plot.title, plot.file);
+        }
+    }
+    let path = out.join("performance.md");
+    fs::write(&path, text).map_err(IoError::at("writing", &path))?;
+    Ok(())
+}
+
+fn section(tool: &str, notes: &str, record: &Record, rows: &str) -> String {
+    let mut text =
+        format!("\n## {tool}\n{notes}\n| work | figures | targets |\n| --- | --- | --- |\n");
+    for row in record.rows.iter().filter(|row| row.name.starts_with(rows)) {
+        let _ = writeln!(
+            text,
+            "| **{}** {} | {} | {} |",
+            row.name,
+            row.title,
+            figures(row),
+            targets(row)
+        );
+    }
+    text
+}
+
+fn figures(row: &Row) -> String {
+    let lines = row.contenders.iter().map(|contender| {
+        let figures = contender.figures.iter();
+        let figures = figures.map(|figure| {
+            let (name, text, range) = (&figure.name, figure.text(), figure.range());
+            format!("{name} {text} ({range})")
+        });
+        let mut words: Vec<String> = figures.collect();
+        words.extend(contender.failure.iter().map(|_| "failed".to_owned()));
+        format!("{}: {}", contender.who, words.join(", "))
+    });
+    lines.collect::<Vec<_>>().join("<br>")
+}
+
+fn targets(row: &Row) -> String {
+    let lines = row.verdicts.iter().map(|verdict| match verdict.reached {
+        Some(reached) => format!("{}: {reached:.2} {}", verdict.target, verdict.word()),
+        None => format!("{}: {}", verdict.target, verdict.word()),
+    });
+    lines.collect::<Vec<_>>().join("<br>")
+}
