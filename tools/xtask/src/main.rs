@@ -1,6 +1,7 @@
 //! What the project does with itself: the demo and the reports.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod completions;
 mod conformance_report;
 mod demo;
@@ -57,6 +58,15 @@ enum Task {
         #[arg(long, value_name = "DIR", default_value = "target/completions")]
         out: PathBuf,
     },
+    /// Measures everything against the reference and the peers, and writes the report.
+    Bench {
+        /// Write the report from the figures of the last measurement.
+        #[arg(long)]
+        no_measure: bool,
+        /// Where to.
+        #[arg(long, value_name = "DIR", default_value = "tools/docs")]
+        out: PathBuf,
+    },
     /// Makes the source tarball, and packages built from it, of what is committed.
     Package {
         /// What to make besides the tarball.
@@ -74,6 +84,7 @@ fn main() -> ExitCode {
         Task::Conformance {
             write_readme: true, ..
         } => conformance_report::write_readme(Path::new("README.md")),
+        Task::Bench { no_measure, out } => bench::run(!no_measure, &out),
         Task::Man { out } => man::run(&out),
         Task::Completions { out } => completions::run(&out),
         Task::Package { kinds, out } => package::run(&kinds, &out),
