@@ -90,12 +90,15 @@ fn existing(name: &str) -> Option<TunState> {
 }
 
 fn pattern(name: &OsStr, kind: Kind) -> Result<NamePattern, Failure> {
-    let pattern = if name.is_empty() {
-        format!("{}%d", kind.as_str())
-    } else {
-        name.to_string_lossy().into_owned()
+    let name = match name.to_str() {
+        Some("") => format!("{}%d", kind.as_str()),
+        Some(name) => name.to_owned(),
+        None => {
+            let shown = name.to_string_lossy();
+            return Err(Failure::say(&format!("device name '{shown}' is not UTF-8")));
+        }
     };
-    pattern.parse().map_err(|error| Failure::new(&error))
+    name.parse().map_err(|error| Failure::new(&error))
 }
 
 /// The line of 2007, as `perror` prints it, and one that says what to do.

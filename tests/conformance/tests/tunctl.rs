@@ -1,7 +1,7 @@
 //! tunctl: every option and message, each run in a network namespace of its own.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::{fmt::Write as _, fs, process::Command};
+use std::{ffi::OsStr, fmt::Write as _, fs, os::unix::ffi::OsStrExt as _, process::Command};
 
 use conformance::{Sandbox, differs, same, same_but_words};
 use testkit::{
@@ -248,12 +248,31 @@ fn known_differences() {
     differs(
         "tunctl",
         "16 bytes",
-        "tunctl-name-length",
+        "tunctl-names",
         runs(&["-t abcdefghijklmnop"]),
         |reference, ours| {
             assert!(reference.contains("Set 'abcdefghijklmno' persistent"));
             assert!(ours.contains("16 bytes long, 15 are allowed"), "{ours}");
             assert!(!ours.contains("tun_flags"));
+        },
+    );
+    differs(
+        "tunctl",
+        "names that terminals and tools choke on",
+        "tunctl-names",
+        |sandbox| {
+            isolated(|| {
+                for name in [&b"a\x1b[2Jb"[..], b"a\xffb"] {
+                    let mut command = Command::new(sandbox.binary());
+                    command.arg("-t").arg(OsStr::from_bytes(name));
+                    sandbox.run_command("a name that is none", &mut command, b"");
+                }
+            });
+        },
+        |reference, ours| {
+            assert!(!reference.contains("status 1"));
+            assert!(!ours.contains("status 0"), "{ours}");
+            assert!(ours.contains("is not UTF-8"), "{ours}");
         },
     );
     differs(

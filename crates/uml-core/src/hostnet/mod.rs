@@ -4,8 +4,8 @@
 //! in the network namespace of the calling thread: a socket belongs to the namespace in which it
 //! was opened, and `/proc/sys/net` shows that of the thread which opens the file.
 //!
-//! Devices are named by an [`Interface`], whose index the kernel never gives to another device
-//! while the name may be: what was checked is what is changed.
+//! A device's name can pass to another device between two calls, its index can't: changes take an
+//! [`Interface`], so that what was checked is what is changed.
 
 mod address;
 mod bridge;
