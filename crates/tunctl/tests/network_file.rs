@@ -299,16 +299,12 @@ fn the_manuals_examples_are_correct() {
     let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/examples.md"));
     let manual = manual.unwrap();
     let mut checked = 0;
-    for section in manual.split("\n## ").skip(1) {
-        let block: Vec<&str> = section
-            .lines()
-            .filter_map(|line| line.strip_prefix("    "))
-            .collect();
+    // Every second piece stands between two fences.
+    for code in manual.split("```\n").skip(1).step_by(2) {
         // Some show commands.
-        if block.first().is_some_and(|line| line.starts_with("[[")) {
+        if code.starts_with("[[") {
             // Its users are made up.
-            let text = block.join("\n");
-            let text = text.replace("\"joe\"", "0").replace("\"uml\"", "0");
+            let text = code.replace("\"joe\"", "0").replace("\"uml\"", "0");
             let out = check(&text).success().out();
             assert!(out.starts_with("f: correct: "), "{out}");
             checked += 1;
