@@ -13,8 +13,9 @@ use crate::{error::MooError, source::Source};
 /// Bytes of the image that are composed at once: they fit the processor's second-level cache.
 pub(crate) const WINDOW: u64 = 256 << 10;
 
-/// From that many runs in a window on, the COW side is read at once and the runs are picked out.
-const BULK_READ_FROM: usize = 8;
+/// Runs on the COW side that are nearer to each other are read at once and picked out: a call takes
+/// as long as copying about so many bytes.
+const READ_TOGETHER: usize = 4096;
 
 /// A part of the merged image.
 #[derive(Debug, Default)]
@@ -46,6 +47,30 @@ impl Piece {
     }
 }
 
+/// A part of the image to compose.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Its bytes, [`WINDOW`] at most.
+    pub(crate) range: Range<u64>,
+    /// The runs of sectors that changed in it; the first and the last may reach beyond it.
+    pub(crate) runs: Vec<Range<u64>>,
+}
+
+impl Part {
+    pub(crate) const fn new() -> Self {
+        Self {
+            range: 0..0,
+            runs: Vec::new(),
+        }
+    }
+}
+
+/// Says which parts of the image there are to compose, in ascending order.
+pub(crate) trait Plan: Send {
+    /// The next part; `false`: there is none.
+    fn next(&mut self, part: &mut Part) -> Result<bool, MooError>;
+}
+
 /// Reads both sides and lays one over the other.
 #[derive(Debug)]
 pub(crate) struct Composer<'s> {
@@ -61,14 +86,9 @@ impl<'s> Composer<'s> {
         }
     }
 
-    /// Composes a range of the image, [`WINDOW`] bytes at most, in which these runs of sectors
-    /// changed.
-    pub(crate) fn compose(
-        &mut self,
-        range: &Range<u64>,
-        runs: &[Range<u64>],
-        piece: &mut Piece,
-    ) -> Result<(), MooError> {
+    /// Composes a part of the image.
+    pub(crate) fn compose(&mut self, part: &Part, piece: &mut Piece) -> Result<(), MooError> {
+        let Part { range, runs } = part;
         let cow = &self.source.cow;
         let length = index(range.end - range.start);
         // Grows to a window once and is never cleared.
@@ -93,19 +113,27 @@ impl<'s> Composer<'s> {
                 .read_exact_at(bytes, range.start)
                 .map_err(IoError::at("reading backing file", backing.path()))?;
         }
-        match runs {
-            [first, .., last] if runs.len() >= BULK_READ_FROM => {
-                let all = in_buffer(first).start..in_buffer(last).end;
-                let scratch = &mut self.scratch[all.clone()];
-                cow.read_data(scratch, range.start + all.start as u64)?;
-                for run in runs.iter().map(in_buffer) {
-                    bytes[run.clone()].copy_from_slice(&self.scratch[run]);
+        let mut rest = runs.as_slice();
+        while let [first, ..] = rest {
+            let mut together = in_buffer(first);
+            let mut count = 1;
+            while let Some(next) = rest.get(count).map(in_buffer) {
+                if next.start - together.end >= READ_TOGETHER {
+                    break;
                 }
+                together.end = next.end;
+                count += 1;
             }
-            _ => {
-                for run in runs {
-                    cow.read_data(&mut bytes[in_buffer(run)], in_image(run).start)?;
-                }
+            let (group, behind) = rest.split_at(count);
+            rest = behind;
+            let at = range.start + together.start as u64;
+            if count == 1 {
+                cow.read_data(&mut bytes[together], at)?;
+                continue;
+            }
+            cow.read_data(&mut self.scratch[together], at)?;
+            for run in group.iter().map(in_buffer) {
+                bytes[run.clone()].copy_from_slice(&self.scratch[run]);
             }
         }
         piece.data.clear();
@@ -119,9 +147,7 @@ impl<'s> Composer<'s> {
 #[derive(Debug)]
 pub(crate) struct Image<'s> {
     source: &'s Source,
-    composer: Composer<'s>,
     bitmap: Bitmap<'s>,
-    runs: Vec<Range<u64>>,
     /// The first byte that hasn't been composed.
     position: u64,
     /// The backing file's next data; none: no more.
@@ -132,32 +158,10 @@ impl<'s> Image<'s> {
     pub(crate) fn new(source: &'s Source) -> Self {
         Self {
             source,
-            composer: Composer::new(source),
             bitmap: source.cow.bitmap(),
-            runs: Vec::new(),
             position: 0,
             data: Some(0..0),
         }
-    }
-
-    /// Composes the next window; `false`: there is none.
-    pub(crate) fn next(&mut self, piece: &mut Piece) -> Result<bool, MooError> {
-        let size = self.source.size();
-        let Some(interesting) = self.next_interesting()? else {
-            return Ok(false);
-        };
-        let start = (interesting / WINDOW * WINDOW).max(self.position);
-        let end = (interesting / WINDOW * WINDOW)
-            .saturating_add(WINDOW)
-            .min(size);
-        self.runs.clear();
-        self.bitmap.runs_in(
-            &self.source.geometry().sectors_of(&(start..end)),
-            &mut self.runs,
-        )?;
-        self.composer.compose(&(start..end), &self.runs, piece)?;
-        self.position = end;
-        Ok(true)
     }
 
     /// The first byte from the position on that may not be zero.
@@ -185,5 +189,21 @@ impl<'s> Image<'s> {
             .into_iter()
             .flatten()
             .min())
+    }
+}
+
+impl Plan for Image<'_> {
+    fn next(&mut self, part: &mut Part) -> Result<bool, MooError> {
+        let size = self.source.size();
+        let Some(interesting) = self.next_interesting()? else {
+            return Ok(false);
+        };
+        let window = interesting / WINDOW * WINDOW;
+        part.range = window.max(self.position)..window.saturating_add(WINDOW).min(size);
+        part.runs.clear();
+        let sectors = self.source.geometry().sectors_of(&part.range);
+        self.bitmap.runs_in(&sectors, &mut part.runs)?;
+        self.position = part.range.end;
+        Ok(true)
     }
 }

@@ -56,29 +56,24 @@ pub(crate) fn fill(
     }
 
     let mut progress = Progress::new(size, request.talk);
-    let mut image = Image::new(source);
     let mut zeros = Zeros {
         file: &file,
         path,
         by_device: true,
     };
     let mut position = 0;
-    pipeline::run(
-        stop,
-        |piece| image.next(piece),
-        |piece| {
-            zeros.write(position..piece.offset, stop)?;
-            file.write_all_at(piece.bytes(), piece.offset)
-                .map_err(IoError::at("writing", path))?;
-            if request.durability == Durability::Synced {
-                // Only a head start: what it can't do, the sync at the end does.
-                let _ = start_write_back(&file, &(piece.offset..piece.end()));
-            }
-            position = piece.end();
-            progress.at(position);
-            Ok(())
-        },
-    )?;
+    pipeline::in_order(source, Image::new(source), stop, |piece| {
+        zeros.write(position..piece.offset, stop)?;
+        file.write_all_at(piece.bytes(), piece.offset)
+            .map_err(IoError::at("writing", path))?;
+        if request.durability == Durability::Synced {
+            // Only a head start: what it can't do, the sync at the end does.
+            let _ = start_write_back(&file, &(piece.offset..piece.end()));
+        }
+        position = piece.end();
+        progress.at(position);
+        Ok(())
+    })?;
     zeros.write(position..size, stop)?;
     source.cow_unchanged()?;
     source.backing_unchanged()?;

@@ -8,6 +8,7 @@ use std::{
         fchown,
     },
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use uml_core::{
@@ -109,17 +110,11 @@ fn into_file(
             target,
             Between::Shared,
             request.durability,
-            &mut progress,
+            &progress,
             stop,
         )?;
     } else {
-        write(
-            source,
-            (file, path),
-            request.durability,
-            &mut progress,
-            stop,
-        )?;
+        write(source, (file, path), request.durability, &progress, stop)?;
     }
     source.cow_unchanged()?;
     source.backing_unchanged()?;
@@ -157,31 +152,31 @@ fn write(
     source: &Source,
     (file, path): (&File, &Path),
     durability: Durability,
-    progress: &mut Progress,
+    progress: &Progress,
     stop: &Stop,
 ) -> Result<(), MooError> {
     file.set_len(source.size())
         .map_err(IoError::at("setting the length of", path))?;
-    let mut image = Image::new(source);
-    let mut started = 0;
-    pipeline::run(
-        stop,
-        |piece| image.next(piece),
-        |piece| {
-            for part in &piece.data {
-                let at = piece.offset + part.start as u64;
-                file.write_all_at(&piece.bytes()[part.clone()], at)
-                    .map_err(IoError::at("writing", path))?;
+    let written = AtomicU64::new(0);
+    let started = AtomicU64::new(0);
+    pipeline::scatter(source, Image::new(source), stop, |piece| {
+        for part in &piece.data {
+            let at = piece.offset + part.start as u64;
+            file.write_all_at(&piece.bytes()[part.clone()], at)
+                .map_err(IoError::at("writing", path))?;
+        }
+        if durability == Durability::Synced {
+            let length = piece.bytes().len() as u64;
+            let before = written.fetch_add(length, Ordering::Relaxed);
+            if before / WRITE_BACK_EVERY != (before + length) / WRITE_BACK_EVERY {
+                let from = started.swap(piece.end(), Ordering::Relaxed);
+                // Only a head start: what it can't do or leaves out, the sync at the end does.
+                let _ = start_write_back(file, &(from..piece.end().max(from)));
             }
-            if durability == Durability::Synced && piece.end() - started >= WRITE_BACK_EVERY {
-                // Only a head start: what it can't do, the sync at the end does.
-                let _ = start_write_back(file, &(started..piece.end()));
-                started = piece.end();
-            }
-            progress.at(piece.end());
-            Ok(())
-        },
-    )
+        }
+        progress.at(piece.end());
+        Ok(())
+    })
 }
 
 /// Gives the image the backing file's permission bits, and its owner as far as the system lets it:

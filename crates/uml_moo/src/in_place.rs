@@ -66,7 +66,7 @@ fn lay(
         target,
         Between::Own,
         request.durability,
-        &mut progress,
+        &progress,
         stop,
     )?;
     source.cow_unchanged()?;

@@ -1,9 +1,9 @@
 //! Merges a User-Mode Linux copy-on-write disk with its backing file.
 //!
-//! A merge reads both in windows of 256 KiB, composes the image in memory and writes it, a reader
-//! and a writer thread working side by side. Holes are skipped on the way in and made on the way
-//! out, so that time and memory follow the data and not the image's size. Where the file system
-//! can share blocks, the backing file is cloned and only what changed is laid over it.
+//! A merge reads both in windows of 256 KiB, composes the image in memory and writes it, one thread
+//! reading while another writes. Holes are skipped on the way in and made on the way out, so that
+//! time and memory follow the data and not the image's size. Where the file system can share
+//! blocks, the backing file is cloned and only what changed is laid over it.
 #![forbid(unsafe_code)]
 
 pub mod cli;

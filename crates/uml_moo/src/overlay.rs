@@ -1,7 +1,14 @@
 //! Laying the changed sectors over an image that holds the others: the backing file itself, or a
 //! clone of it.
 
-use std::{collections::VecDeque, fs::File, ops::Range, os::unix::fs::FileExt as _, path::Path};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use uml_core::{
     IoError,
@@ -11,7 +18,7 @@ use uml_core::{
 };
 
 use crate::{
-    compose::{Composer, Piece, WINDOW},
+    compose::{Part, Plan, WINDOW},
     error::MooError,
     merge::Durability,
     pipeline,
@@ -53,49 +60,47 @@ pub(crate) fn lay(
     target: (&File, &Path),
     between: Between,
     durability: Durability,
-    progress: &mut Progress,
+    progress: &Progress,
     stop: &Stop,
 ) -> Result<(), MooError> {
     let (file, path) = target;
-    let mut plan = Plan::new(source, target, between);
-    let mut holes = !source.backing.is_block_device();
-    pipeline::run(
-        stop,
-        |piece| plan.next(piece, stop),
-        |piece| {
-            for part in &piece.data {
-                let at = piece.offset + part.start as u64;
-                file.write_all_at(&piece.bytes()[part.clone()], at)
-                    .map_err(IoError::at("writing", path))?;
-            }
-            for zeros in piece.zeros() {
-                let range = piece.offset + zeros.start as u64..piece.offset + zeros.end as u64;
-                holes = holes
-                    && sparse::punch_hole(file, &range)
-                        .map_err(IoError::at("making a hole in", path))?;
-                if !holes {
-                    file.write_all_at(&piece.bytes()[zeros], range.start)
-                        .map_err(IoError::at("writing", path))?;
+    let holes = AtomicBool::new(!source.backing.is_block_device());
+    let plan = Changes::new(source, target, between, stop);
+    pipeline::scatter(source, plan, stop, |piece| {
+        for part in &piece.data {
+            let at = piece.offset + part.start as u64;
+            file.write_all_at(&piece.bytes()[part.clone()], at)
+                .map_err(IoError::at("writing", path))?;
+        }
+        for zeros in piece.zeros() {
+            let range = piece.offset + zeros.start as u64..piece.offset + zeros.end as u64;
+            if holes.load(Ordering::Relaxed) {
+                let punched = sparse::punch_hole(file, &range);
+                if punched.map_err(IoError::at("making a hole in", path))? {
+                    continue;
                 }
+                holes.store(false, Ordering::Relaxed);
             }
-            if durability == Durability::Synced {
-                // Only a head start: what it can't do, the sync at the end does.
-                let _ = start_write_back(file, &(piece.offset..piece.end()));
-            }
-            progress.at(piece.end());
-            Ok(())
-        },
-    )
+            file.write_all_at(&piece.bytes()[zeros], range.start)
+                .map_err(IoError::at("writing", path))?;
+        }
+        if durability == Durability::Synced {
+            // Only a head start: what it can't do, the sync at the end does.
+            let _ = start_write_back(file, &(piece.offset..piece.end()));
+        }
+        progress.at(piece.end());
+        Ok(())
+    })
 }
 
 /// Finds the parts to write, and shares the blocks of long runs on the way.
-struct Plan<'s> {
+struct Changes<'s> {
     source: &'s Source,
     target: &'s File,
     path: &'s Path,
-    composer: Composer<'s>,
     bitmap: Bitmap<'s>,
     between: Between,
+    stop: &'s Stop,
     /// Until the file system says that it can't.
     shares: bool,
     parts: VecDeque<Range<u64>>,
@@ -104,38 +109,25 @@ struct Plan<'s> {
     position: u64,
 }
 
-impl<'s> Plan<'s> {
-    fn new(source: &'s Source, target: (&'s File, &'s Path), between: Between) -> Self {
+impl<'s> Changes<'s> {
+    fn new(
+        source: &'s Source,
+        target: (&'s File, &'s Path),
+        between: Between,
+        stop: &'s Stop,
+    ) -> Self {
         Self {
             source,
             target: target.0,
             path: target.1,
-            composer: Composer::new(source),
             bitmap: source.cow.bitmap(),
             between,
+            stop,
             shares: source.backing.metadata().is_file() && source.cow.metadata().is_file(),
             parts: VecDeque::new(),
             runs: Vec::new(),
             position: 0,
         }
-    }
-
-    /// Composes the next part; `false`: there is none.
-    fn next(&mut self, piece: &mut Piece, stop: &Stop) -> Result<bool, MooError> {
-        while self.parts.is_empty() {
-            stop.check()?;
-            if !self.plan_window()? {
-                return Ok(false);
-            }
-        }
-        let Some(part) = self.parts.pop_front() else {
-            return Ok(false);
-        };
-        self.runs.clear();
-        self.bitmap
-            .runs_in(&self.source.geometry().sectors_of(&part), &mut self.runs)?;
-        self.composer.compose(&part, &self.runs, piece)?;
-        Ok(true)
     }
 
     /// Plans the next window with a change; `false`: there is none.
@@ -211,5 +203,24 @@ impl<'s> Plan<'s> {
             Some(part) if start <= part.end + self.between.gap() => part.end = end.max(part.end),
             _ => self.parts.push_back(start..end),
         }
+    }
+}
+
+impl Plan for Changes<'_> {
+    fn next(&mut self, part: &mut Part) -> Result<bool, MooError> {
+        while self.parts.is_empty() {
+            self.stop.check()?;
+            if !self.plan_window()? {
+                return Ok(false);
+            }
+        }
+        let Some(range) = self.parts.pop_front() else {
+            return Ok(false);
+        };
+        part.runs.clear();
+        self.bitmap
+            .runs_in(&self.source.geometry().sectors_of(&range), &mut part.runs)?;
+        part.range = range;
+        Ok(true)
     }
 }

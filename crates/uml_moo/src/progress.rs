@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -19,7 +20,7 @@ pub(crate) struct Progress {
     total: u64,
     started: Instant,
     wanted: bool,
-    bar: Option<ProgressBar>,
+    bar: OnceLock<ProgressBar>,
     doing: &'static str,
 }
 
@@ -31,7 +32,7 @@ impl Progress {
             total,
             started: Instant::now(),
             wanted,
-            bar: None,
+            bar: OnceLock::new(),
             doing: "merging",
         }
     }
@@ -39,35 +40,33 @@ impl Progress {
     /// Begins again with another step over the same bytes.
     pub(crate) fn step(&mut self, doing: &'static str) {
         self.doing = doing;
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = self.bar.get() {
             bar.set_message(doing);
             bar.reset();
         }
     }
 
-    /// Everything before this byte of the image is done.
-    pub(crate) fn at(&mut self, byte: u64) {
-        if !self.wanted {
-            return;
+    /// Everything before this byte of the image is done, or nearly.
+    pub(crate) fn at(&self, byte: u64) {
+        if self.wanted && self.started.elapsed() >= PATIENCE {
+            let bar = self.bar.get_or_init(|| self.new_bar());
+            bar.set_position(bar.position().max(byte));
         }
-        if let Some(bar) = &self.bar {
-            bar.set_position(byte);
-        } else if self.started.elapsed() >= PATIENCE {
-            let target = ProgressDrawTarget::stderr();
-            let bar = ProgressBar::with_draw_target(Some(self.total), target);
-            if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-                bar.set_style(style);
-            }
-            bar.set_message(self.doing);
-            bar.set_position(byte);
-            self.bar = Some(bar);
+    }
+
+    fn new_bar(&self) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style);
         }
+        bar.set_message(self.doing);
+        bar
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = self.bar.get() {
             bar.finish_and_clear();
         }
     }

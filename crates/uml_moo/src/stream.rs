@@ -52,21 +52,16 @@ pub(crate) fn into(
         .map_err(IoError::at("reading the attributes of", path))?;
     source.refuse_as_target(path, &metadata)?;
     let survey = source.cow.survey()?;
-    let mut progress = Progress::new(source.size(), request.talk);
-    let mut image = Image::new(source);
+    let progress = Progress::new(source.size(), request.talk);
     let mut position = 0;
-    pipeline::run(
-        stop,
-        |piece| image.next(piece),
-        |piece| {
-            zeros((file, path), position..piece.offset, stop)?;
-            file.write_all(piece.bytes())
-                .map_err(IoError::at("writing", path))?;
-            position = piece.end();
-            progress.at(position);
-            Ok(())
-        },
-    )?;
+    pipeline::in_order(source, Image::new(source), stop, |piece| {
+        zeros((file, path), position..piece.offset, stop)?;
+        file.write_all(piece.bytes())
+            .map_err(IoError::at("writing", path))?;
+        position = piece.end();
+        progress.at(position);
+        Ok(())
+    })?;
     zeros((file, path), position..source.size(), stop)?;
     source.cow_unchanged()?;
     source.backing_unchanged()?;

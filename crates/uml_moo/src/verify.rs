@@ -9,7 +9,7 @@ use uml_core::{
 };
 
 use crate::{
-    compose::{Image, Piece, WINDOW},
+    compose::{Composer, Image, Part, Piece, Plan as _, WINDOW},
     error::MooError,
     progress::Progress,
     source::Source,
@@ -36,10 +36,12 @@ pub(crate) fn image(
         whole: Hasher::new(),
     };
     let mut image = Image::new(source);
-    let mut piece = Piece::default();
+    let mut composer = Composer::new(source);
+    let (mut part, mut piece) = (Part::new(), Piece::default());
     let mut position = 0;
-    while image.next(&mut piece)? {
+    while image.next(&mut part)? {
         stop.check()?;
+        composer.compose(&part, &mut piece)?;
         check.zeros(position..piece.offset)?;
         let mut hasher = Hasher::new();
         hasher.update(piece.bytes());

@@ -102,7 +102,7 @@ fn killed_at_random_moments_and_finished() {
 fn ended_by_ctrl_c_and_finished() {
     let disk = Disk::busy(2);
     let place = Place::new(&disk);
-    let stopped = place.injected("pwrite64:signal=SIGINT:when=3", &["-d", "cow"]);
+    let stopped = place.injected("rename:signal=SIGINT:when=1", &["-d", "cow"]);
     assert_eq!(stopped.code(), 128 + 2);
     let back = place.at("back");
     assert_eq!(
