@@ -47,11 +47,12 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         text: String::leak(cli::usage_text(&name)),
         status: 1,
     };
-    let cli: Cli = match core_cli::parse(cli::spell(args), usage) {
+    let args = cli::spell(args);
+    let cli: Cli = match core_cli::parse(args.iter().cloned(), usage) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    match start(&cli, &name) {
+    match start(&cli, &name, &args) {
         Ok(status) => status,
         Err(error) => {
             console::note(chain(&error));
@@ -60,9 +61,9 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn start(cli: &Cli, name: &str) -> Result<ExitCode, SetupError> {
+fn start(cli: &Cli, name: &str, args: &[OsString]) -> Result<ExitCode, SetupError> {
     if !cli.daemon {
-        return run_here(cli, name, None);
+        return run_here(cli, name, args, None);
     }
     let going = || IoError::at("going to", "the background");
     let (mut theirs, ours) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)
@@ -82,13 +83,18 @@ fn start(cli: &Cli, name: &str) -> Result<ExitCode, SetupError> {
         Side::Child => {
             drop(theirs);
             setsid().map_err(|error| going()(error.into()))?;
-            run_here(cli, name, Some(ours))
+            run_here(cli, name, args, Some(ours))
         }
     }
 }
 
 /// Sets the switch up, tells whoever waits, and switches.
-fn run_here(cli: &Cli, name: &str, parent: Option<File>) -> Result<ExitCode, SetupError> {
+fn run_here(
+    cli: &Cli,
+    name: &str,
+    args: &[OsString],
+    parent: Option<File>,
+) -> Result<ExitCode, SetupError> {
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => Level::Quiet,
         (_, 0) => Level::Normal,
@@ -100,11 +106,13 @@ fn run_here(cli: &Cli, name: &str, parent: Option<File>) -> Result<ExitCode, Set
     } else {
         Log::to_console(level)
     };
-    if cli.hub {
-        log.say(format_args!("{name} will be a hub instead of a switch"));
-    }
-    if cli.compat_v0 {
-        log.say("Control protocol 0 compatibility");
+    // In the order of the words, as ever.
+    for arg in args {
+        if cli.hub && arg == "--hub" {
+            log.say(format_args!("{name} will be a hub instead of a switch"));
+        } else if cli.compat_v0 && arg == "--compat-v0" {
+            log.say("Control protocol 0 compatibility");
+        }
     }
     let mut server = setup::make(cli, name, log)?;
     let pidfile = cli

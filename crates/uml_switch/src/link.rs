@@ -8,7 +8,6 @@ use std::{
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::epoll::{Epoll, EpollEvent, EpollFlags},
     unistd,
 };
@@ -35,6 +34,10 @@ pub(crate) enum Kind {
 
 /// One port.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "states that come and go apart"
+)]
 pub(crate) struct Link {
     /// How it carries frames.
     pub(crate) kind: Kind,
@@ -48,6 +51,8 @@ pub(crate) struct Link {
     pub(crate) readable: bool,
     /// It stands in the list of ports to be served.
     pub(crate) queued: bool,
+    /// The other end of a connection sends no more: an empty packet is its end.
+    pub(crate) ended: bool,
     socket: OwnedFd,
     armed: bool,
     token: Token,
@@ -115,6 +120,7 @@ impl Links {
             control: None,
             readable: false,
             queued: false,
+            ended: false,
             socket,
             armed: false,
             token,
@@ -208,7 +214,8 @@ impl Links {
             Ok(count) if link.kind == Kind::Packet => {
                 let empty = (0..count).find(|index| arena.frame(*index).is_empty());
                 match empty {
-                    Some(index) if has_ended(&link.socket) => Received::End(index),
+                    // An empty packet alone doesn't tell.
+                    Some(index) if link.ended => Received::End(index),
                     _ if count < limit => Received::Last(count),
                     _ => Received::Some(count),
                 }
@@ -280,16 +287,4 @@ fn write_frames(device: &OwnedFd, frames: &[&[u8]]) -> io::Result<usize> {
         }
     }
     Ok(frames.len())
-}
-
-/// Whether the other end of a connection is closed: an empty packet alone doesn't tell.
-fn has_ended(socket: &OwnedFd) -> bool {
-    // POLLRDHUP, which is missing in the crate: the other end will send no more.
-    let no_more = PollFlags::from_bits_retain(0x2000);
-    let mut fds = [PollFd::new(socket.as_fd(), no_more)];
-    let told = no_more | PollFlags::POLLHUP;
-    poll(&mut fds, PollTimeout::ZERO).is_ok()
-        && fds[0]
-            .revents()
-            .is_some_and(|events| events.intersects(told))
 }

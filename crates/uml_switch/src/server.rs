@@ -314,6 +314,7 @@ impl Server {
             && let Some(link) = self.links.get_mut(port)
         {
             link.readable = true;
+            link.ended |= events.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
             self.make_ready(port);
         }
     }
