@@ -69,7 +69,7 @@ impl Holders {
         if !holders.is_empty() {
             holders.join(" and ")
         } else if all_are_visible() {
-            "a process outside this network or process namespace".to_owned()
+            "a process that can't be seen from here".to_owned()
         } else {
             "a process that only root can see".to_owned()
         }
