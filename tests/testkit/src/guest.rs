@@ -21,6 +21,9 @@ use crate::{bins::installed, cmd, image, until};
 /// How long a guest may take for what it is asked: it boots in about 1.5 s on an idle machine.
 const GUEST_PATIENCE: Duration = Duration::from_secs(90);
 
+/// How often a guest is started whose kernel dies early in its boot.
+const BOOTS: usize = 4;
+
 /// A guest that is to be started.
 ///
 /// It shares one host folder as `/mnt`, in which its script, its console log and its management
@@ -82,11 +85,25 @@ impl Guest {
         self
     }
 
-    /// Starts the guest and returns at once. Panics when there is no kernel to start.
+    /// Starts the guest and returns when its kernel has come to its root disk, or has given up.
+    ///
+    /// Now and then a guest kernel dies of a signal early in its boot, most of all on a busy host.
+    /// It is started again then, a few times. Panics when there is no kernel to start.
     #[must_use]
     pub fn start(self) -> Running {
         let script = format!("{}.sh", self.umid);
         fs::write(self.share.join(&script), &self.script).expect("the guest's script");
+        let mut running = self.boot(&script);
+        for _ in 1..BOOTS {
+            if running.has_booted() {
+                break;
+            }
+            running = self.boot(&script);
+        }
+        running
+    }
+
+    fn boot(&self, script: &str) -> Running {
         let uml_dir = self.share.join("uml");
         fs::create_dir_all(&uml_dir).expect("a folder for the management console");
         let console = self.share.join(format!("{}.console", self.umid));
@@ -108,7 +125,7 @@ impl Guest {
             .arg(format!("SHARE={}", self.share.display()))
             .arg(format!("SCRIPT={script}"))
             .args(workaround_argument())
-            .envs(self.environment)
+            .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the guest's console log"))
             .stderr(log)
@@ -116,8 +133,8 @@ impl Guest {
         let child = spawn(command).unwrap_or_else(|error| panic!("starting linux.uml: {error}"));
         let pid = child.id();
         Running {
-            umid: self.umid,
-            share: self.share,
+            umid: self.umid.clone(),
+            share: self.share.clone(),
             console,
             uml_dir,
             child,
@@ -140,6 +157,23 @@ pub struct Running {
 }
 
 impl Running {
+    /// Waits until the kernel has come to its root disk or has ended; `false`: it died of a signal
+    /// before that, with no panic of its own.
+    fn has_booted(&mut self) -> bool {
+        until(&format!("the boot of guest {}", self.umid), || {
+            let ended = self.try_wait();
+            let console = self.console();
+            let came_far = ["VFS: ", "Run /init", "Kernel panic"]
+                .iter()
+                .any(|text| console.contains(text));
+            match ended {
+                _ if came_far => Some(true),
+                Some(status) => Some(status.signal().is_none()),
+                None => None,
+            }
+        })
+    }
+
     /// The process id of the guest's kernel on the host.
     #[must_use]
     pub fn pid(&self) -> u32 {

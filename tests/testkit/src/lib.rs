@@ -22,7 +22,7 @@ use std::{
 };
 
 /// A bound for anything that should take a moment: generous, since test machines are loaded.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Calls `probe` every few milliseconds until it gives a value.
 ///
