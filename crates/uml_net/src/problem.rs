@@ -51,7 +51,7 @@ pub enum Problem {
     #[error("descriptor {0} is no SLIP line")]
     NoSlip(i32),
     /// As many taps as the policy allows.
-    #[error("uid {uid} has {limit} taps, and the policy allows no more")]
+    #[error("uid {uid} has as many taps as the policy allows: {limit}")]
     TooManyTaps {
         /// The caller.
         uid: u32,
@@ -59,7 +59,7 @@ pub enum Problem {
         limit: usize,
     },
     /// As many addresses as the policy allows.
-    #[error("{device} has {limit} guests' addresses, and the policy allows no more")]
+    #[error("{device} has as many guests' addresses as the policy allows: {limit}")]
     TooManyAddresses {
         /// The device.
         device: DeviceName,

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use uml_core::{
-    hostnet::{IpPrefix, Link, LinkKind, NamePattern},
+    hostnet::{IpPrefix, Link, NamePattern},
     tuntap::{Device, Existing, Kind, Mode},
 };
 
@@ -41,6 +41,10 @@ impl Session<'_> {
         self.log
             .did(format_args!("ip tuntap add dev {name} mode tap user {uid}"));
         let interface = self.host().link(&name)?.interface;
+        let alias = alias(uid);
+        self.change(|host| host.set_alias(&interface, &alias))?;
+        self.log
+            .did(format_args!("ip link set dev {name} alias {alias}"));
         let address = IpPrefix::host(gate);
         self.change(|host| host.add_address(&interface, address))?;
         self.log
@@ -51,10 +55,11 @@ impl Session<'_> {
         Ok(device)
     }
 
+    /// Counts by the alias: a tap's owner is what its guest makes it.
     fn check_tap_count(&mut self) -> Result<(), Problem> {
         let uid = self.caller.uid;
-        let is_theirs =
-            |link: &&Link| matches!(link.kind, LinkKind::Tun(tun) if tun.owner == Some(uid));
+        let theirs = alias(uid);
+        let is_theirs = |link: &&Link| link.alias.as_deref() == Some(&theirs);
         let count = self.host().links()?.iter().filter(is_theirs).count();
         if count >= self.policy.taps {
             return Err(Problem::TooManyTaps {
@@ -64,4 +69,9 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// The text at a device that tells for whom it was made.
+fn alias(uid: u32) -> String {
+    format!("uml_net:{uid}")
 }

@@ -18,6 +18,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_TUN_OWNER: u16 = 1;
@@ -60,6 +61,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// The kind of device, with what only this kind has.
     pub kind: LinkKind,
+    /// A text that somebody with `CAP_NET_ADMIN` has put to it.
+    pub alias: Option<String>,
 }
 
 /// The kind of a network device.
@@ -177,6 +180,22 @@ impl Host {
             .map_err(HostError::at(format!("setting dev {interface} {state}")))
     }
 
+    /// Puts a text to a device, which `ip link` shows. Only who has `CAP_NET_ADMIN` can change it:
+    /// unlike the owner of a tap, which whoever has its descriptor can.
+    ///
+    /// # Errors
+    /// What the kernel said, with the device.
+    pub fn set_alias(&mut self, interface: &Interface, alias: &str) -> Result<(), HostError> {
+        let mut message = at(interface.index);
+        message
+            .attributes
+            .push(LinkAttribute::IfAlias(alias.to_owned()));
+        self.change(RouteNetlinkMessage::SetLink(message), 0)
+            .map_err(HostError::at(format!(
+                "setting dev {interface} alias {alias}"
+            )))
+    }
+
     /// Sets the largest packet of a device, in bytes.
     ///
     /// # Errors
@@ -239,6 +258,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Link>, KernelAnswer> {
     let mut mtu = 0;
     let mut master = None;
     let mut kind = LinkKind::Other(None);
+    let mut alias = None;
     for attribute in attributes(bytes.get(LINK_HEADER_SIZE..).unwrap_or_default()) {
         let (number, value) = attribute?;
         match number {
@@ -246,6 +266,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Link>, KernelAnswer> {
             IFLA_MTU => mtu = parse_u32(value)?,
             IFLA_MASTER => master = Some(parse_u32(value)?),
             IFLA_LINKINFO => kind = parse_kind(value)?,
+            IFLA_IFALIAS => alias = parse_string(value).ok(),
             _ => {}
         }
     }
@@ -259,6 +280,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Link>, KernelAnswer> {
         mtu,
         master,
         kind,
+        alias,
     }))
 }
 

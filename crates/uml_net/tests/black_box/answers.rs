@@ -6,6 +6,7 @@ use crate::kit::{As, Kit, Out, Snapshot, Stub, on_a_host, owner, set_sysctl, sys
 use testkit::netns::ip;
 
 const UP: &str = "* ip tuntap add dev tap0 mode tap user 65534\n\
+                  * ip link set dev tap0 alias uml_net:65534\n\
                   * ip addr add 192.168.78.254/32 dev tap0\n\
                   * ip link set dev tap0 up\n\
                   * sysctl -w net.ipv4.ip_forward=1\n\0";
@@ -313,6 +314,7 @@ fn forwarding_that_is_on_already_is_no_change() {
         assert_eq!(
             called.text(),
             "* ip tuntap add dev tap0 mode tap user 65534\n\
+             * ip link set dev tap0 alias uml_net:65534\n\
              * ip addr add 192.168.78.254/32 dev tap0\n\
              * ip link set dev tap0 up\n"
         );
