@@ -80,7 +80,7 @@ fn a_guest_that_ignores_sigint_is_killed() {
 
 #[test]
 fn a_guest_that_obeys_is_asked_once() {
-    let mut guest = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut guest = testkit::cmd::sleeper();
     let pid = guest.id().to_string();
     let mut child = ready(watchdog().args(["-pid", &pid, "--timeout", "1"]));
     let _input = child.stdin.take();

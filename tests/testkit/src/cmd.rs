@@ -1,6 +1,7 @@
 //! Commands with a time limit and their output.
 
 use std::{
+    fs,
     io::{Read, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus, Stdio},
@@ -119,6 +120,21 @@ pub fn run_for(command: &mut Command, input: &[u8], limit: Duration) -> Finished
         finished.err()
     );
     finished
+}
+
+/// A process that does nothing for a long time, and that SIGINT ends even where the tests
+/// themselves were started with SIGINT ignored, as background jobs of a shell are.
+#[must_use]
+pub fn sleeper() -> Child {
+    let child = Command::new("env")
+        .args(["--default-signal=INT", "sleep", "1000"])
+        .spawn()
+        .expect("env, of coreutils");
+    let name = format!("/proc/{}/comm", child.id());
+    crate::until("a process that SIGINT ends", || {
+        (fs::read_to_string(&name).ok()? == "sleep\n").then_some(())
+    });
+    child
 }
 
 /// Waits for a child at most that long; `None` when it still runs.

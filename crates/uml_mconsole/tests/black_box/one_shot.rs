@@ -224,7 +224,7 @@ fn int_signals_the_process_beside_the_socket() {
         finished.err()
     );
 
-    let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut process = testkit::cmd::sleeper();
     fs::write(
         guest.socket().with_file_name("pid"),
         format!("{}\n", process.id()),
