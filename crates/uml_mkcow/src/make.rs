@@ -12,7 +12,7 @@ use uml_core::{
     cow::{
         Backing, CowHeader, HeaderError, Layout, LockError, LockKind,
         backing::Access,
-        file::write_new,
+        file::{journal_path, write_new},
         header::{DEFAULT_ALIGNMENT, DEFAULT_SECTOR_SIZE},
         lock::lock,
     },
@@ -54,6 +54,19 @@ pub enum MakeError {
     NotRegular {
         /// The COW file's name.
         cow: PathBuf,
+    },
+    /// A merge in place isn't finished, and what would be replaced is needed for it.
+    #[error(
+        "'{}' is needed to finish an interrupted merge ('{}' tells of it): finish that first with \
+         uml_moo -d",
+        cow.display(),
+        journal.display()
+    )]
+    Merging {
+        /// The COW file's name.
+        cow: PathBuf,
+        /// The merge's journal.
+        journal: PathBuf,
     },
     /// The backing file can't be described by a header.
     #[error("backing file '{}'", path.display())]
@@ -102,6 +115,15 @@ pub fn make(cow: &Path, backing: &Path, existing: Existing) -> Result<(), MakeEr
 
     // A guest that runs on the old COW file holds a lock on it.
     let _held = old.is_some().then(|| hold(cow)).transpose()?;
+    if old.is_some() {
+        let journal = journal_path(cow)?;
+        if fs::symlink_metadata(&journal).is_ok() {
+            return Err(MakeError::Merging {
+                cow: cow.to_path_buf(),
+                journal,
+            });
+        }
+    }
     let staged =
         Staged::beside(cow, NEW_FILE_MODE).map_err(|error| MakeError::OpenCow(error.source))?;
     write_new(staged.file(), &header).map_err(IoError::at("writing COW file", cow))?;

@@ -55,7 +55,7 @@ pub(crate) fn fill(
         });
     }
 
-    let mut progress = Progress::new(size, request.talk);
+    let progress = Progress::new(size, request.talk);
     let mut zeros = Zeros {
         file: &file,
         path,
@@ -82,7 +82,7 @@ pub(crate) fn fill(
     }
     let crc32 = match request.verify {
         Verify::No => None,
-        Verify::ReadBack => Some(verify::image(source, (&file, path), &mut progress, stop)?),
+        Verify::ReadBack => Some(verify::image(source, (&file, path), &progress, stop)?),
     };
     Ok(Outcome {
         survey,

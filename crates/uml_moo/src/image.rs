@@ -99,7 +99,7 @@ fn into_file(
     let survey = source.cow.survey()?;
     let staged = Staged::beside(path, 0o600)?;
     let file = staged.file();
-    let mut progress = Progress::new(source.size(), request.talk);
+    let progress = Progress::new(source.size(), request.talk);
     let cloned = worth_a_clone(source, &survey)
         && sparse::clone_file(source.backing.file(), file)
             .map_err(IoError::at("cloning to", path))?;
@@ -125,7 +125,7 @@ fn into_file(
     }
     let crc32 = match request.verify {
         Verify::No => None,
-        Verify::ReadBack => Some(verify::image(source, (file, path), &mut progress, stop)?),
+        Verify::ReadBack => Some(verify::image(source, (file, path), &progress, stop)?),
     };
     stop.check()?;
     let directory = staged.directory();

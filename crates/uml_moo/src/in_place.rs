@@ -28,9 +28,9 @@ pub(crate) fn merge(source: &Source, request: &Request, stop: &Stop) -> Result<O
         match request.verify {
             Verify::No => None,
             Verify::ReadBack => {
-                let mut progress = Progress::new(source.size(), request.talk);
+                let progress = Progress::new(source.size(), request.talk);
                 let target = (source.backing.file(), path);
-                Some(verify::image(source, target, &mut progress, stop)?)
+                Some(verify::image(source, target, &progress, stop)?)
             }
         }
     } else {
@@ -60,7 +60,7 @@ fn lay(
     stop: &Stop,
 ) -> Result<Option<u32>, MooError> {
     let target = (source.backing.file(), source.backing.path());
-    let mut progress = Progress::new(source.size(), request.talk);
+    let progress = Progress::new(source.size(), request.talk);
     overlay::lay(
         source,
         target,
@@ -81,7 +81,7 @@ fn lay(
     }
     match request.verify {
         Verify::No => Ok(None),
-        Verify::ReadBack => verify::image(source, target, &mut progress, stop).map(Some),
+        Verify::ReadBack => verify::image(source, target, &progress, stop).map(Some),
     }
 }
 

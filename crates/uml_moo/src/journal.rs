@@ -29,16 +29,16 @@ use std::{
     fs::{self, File, Metadata, OpenOptions},
     io,
     os::unix::{
-        ffi::{OsStrExt as _, OsStringExt as _},
+        ffi::OsStrExt as _,
         fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use byteorder::{BigEndian, ByteOrder as _};
 use uml_core::{
     IoError,
-    cow::{Backing, CowFile},
+    cow::{Backing, CowFile, file::journal_path},
     sparse::read_up_to,
     staged::{Staged, directory_of, sync_directory},
 };
@@ -52,9 +52,6 @@ const FIXED: usize = 80;
 const CHECKSUM: usize = 4;
 /// `PATH_MAX`: no real path is longer.
 const LONGEST_PATH: usize = 4096;
-const SUFFIX: &[u8] = b".merge-journal";
-/// `NAME_MAX` of the usual file systems.
-const LONGEST_NAME: usize = 255;
 
 /// Why a journal can't be used. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +71,8 @@ pub enum JournalError {
     /// The merge it tells of was another one.
     #[error(
         "'{}' tells of an interrupted merge into '{}', but {why}: finish that merge first (-d -b), \
-         or remove the journal if that file is of no use any more",
+         or, if you are sure that it counts for nothing any more, remove the journal and use \
+         --ignore-mtime",
         path.display(),
         backing.display()
     )]
@@ -101,7 +99,7 @@ impl Journal {
         backing: &Backing,
         durability: Durability,
     ) -> Result<Self, MooError> {
-        let path = path_for(cow.path())?;
+        let path = journal_path(cow.path())?;
         let record = Record::of(cow, backing)?;
         let staged = Staged::beside(&path, 0o600)?;
         let written = staged.file().write_all_at(&record.to_bytes(), 0);
@@ -121,7 +119,7 @@ impl Journal {
 
     /// Looks for the journal of an interrupted merge of just these two files.
     pub(crate) fn find(cow: &CowFile, backing: &Backing) -> Result<Option<Self>, MooError> {
-        let path = path_for(cow.path())?;
+        let path = journal_path(cow.path())?;
         let opened = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -153,23 +151,6 @@ impl Journal {
         }
         Ok(())
     }
-}
-
-/// Where the journal of a COW file lies, whatever link it is called by.
-fn path_for(cow: &Path) -> Result<PathBuf, MooError> {
-    let real = cow
-        .canonicalize()
-        .map_err(IoError::at("finding the directory of", cow))?;
-    let name = real.file_name().unwrap_or_default().as_bytes();
-    let sum;
-    let name = if name.len() + 1 + SUFFIX.len() > LONGEST_NAME {
-        sum = format!("{:08x}", crc32fast::hash(name));
-        sum.as_bytes()
-    } else {
-        name
-    };
-    let journal = [b".", name, SUFFIX].concat();
-    Ok(directory_of(&real).join(OsString::from_vec(journal)))
 }
 
 fn read(file: &File) -> io::Result<Result<Record, &'static str>> {
@@ -397,21 +378,5 @@ mod tests {
         let mut written = record();
         written.cow.nanoseconds += 1;
         assert!(written.differs(&now, false).is_some());
-    }
-
-    #[test]
-    fn the_journal_lies_beside_the_real_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let real = directory.path().canonicalize().unwrap();
-        fs::write(real.join("cow"), "").unwrap();
-        std::os::unix::fs::symlink("cow", real.join("link")).unwrap();
-        assert_eq!(
-            path_for(&real.join("link")).unwrap(),
-            real.join(".cow.merge-journal")
-        );
-        let long = real.join("n".repeat(255));
-        fs::write(&long, "").unwrap();
-        let journal = path_for(&long).unwrap();
-        fs::write(journal, "").unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    sync::OnceLock,
+    sync::Once,
     time::{Duration, Instant},
 };
 
@@ -17,30 +17,34 @@ const TEMPLATE: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {
 /// A bar on standard error, if that is a terminal, half a second after the start.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    total: u64,
     started: Instant,
-    wanted: bool,
-    bar: OnceLock<ProgressBar>,
-    doing: &'static str,
+    shown: Once,
+    /// Counts from the start, so that it knows the speed when it is shown.
+    bar: Option<ProgressBar>,
 }
 
 impl Progress {
     /// `total`: the image's bytes.
     pub(crate) fn new(total: u64, talk: Talk) -> Self {
         let wanted = talk == Talk::Notes && io::stderr().is_terminal();
+        let bar = wanted.then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+            if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+                bar.set_style(style);
+            }
+            bar.set_message("merging");
+            bar
+        });
         Self {
-            total,
             started: Instant::now(),
-            wanted,
-            bar: OnceLock::new(),
-            doing: "merging",
+            shown: Once::new(),
+            bar,
         }
     }
 
     /// Begins again with another step over the same bytes.
-    pub(crate) fn step(&mut self, doing: &'static str) {
-        self.doing = doing;
-        if let Some(bar) = self.bar.get() {
+    pub(crate) fn step(&self, doing: &'static str) {
+        if let Some(bar) = &self.bar {
             bar.set_message(doing);
             bar.reset();
         }
@@ -48,25 +52,18 @@ impl Progress {
 
     /// Everything before this byte of the image is done, or nearly.
     pub(crate) fn at(&self, byte: u64) {
-        if self.wanted && self.started.elapsed() >= PATIENCE {
-            let bar = self.bar.get_or_init(|| self.new_bar());
-            bar.set_position(bar.position().max(byte));
+        let Some(bar) = &self.bar else { return };
+        if self.started.elapsed() >= PATIENCE {
+            self.shown
+                .call_once(|| bar.set_draw_target(ProgressDrawTarget::stderr()));
         }
-    }
-
-    fn new_bar(&self) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-            bar.set_style(style);
-        }
-        bar.set_message(self.doing);
-        bar
+        bar.set_position(bar.position().max(byte));
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = self.bar.get() {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

@@ -24,7 +24,7 @@ use crate::{
 pub(crate) fn image(
     source: &Source,
     (file, path): (&File, &Path),
-    progress: &mut Progress,
+    progress: &Progress,
     stop: &Stop,
 ) -> Result<u32, MooError> {
     progress.step("verifying");

@@ -1,9 +1,13 @@
 //! COW files on disk.
 
 use std::{
+    ffi::OsString,
     fs::{File, Metadata},
     io,
-    os::unix::fs::FileExt as _,
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::FileExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -15,6 +19,10 @@ use super::{
     lock::{LockError, LockKind, lock},
 };
 use crate::{error::IoError, sparse};
+
+const JOURNAL_SUFFIX: &[u8] = b".merge-journal";
+/// `NAME_MAX` of the usual file systems.
+const LONGEST_NAME: usize = 255;
 
 /// Why a COW file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +229,30 @@ impl CowFile {
     }
 }
 
+/// Where the journal of a merge in place of this COW file lies: beside the real file, whatever link
+/// it is called by, as `.NAME.merge-journal`.
+///
+/// As long as it is there, the backing file is half merged, and only this COW file has what is
+/// needed to finish that.
+///
+/// # Errors
+/// The COW file isn't there.
+pub fn journal_path(cow: &Path) -> Result<PathBuf, IoError> {
+    let real = cow
+        .canonicalize()
+        .map_err(IoError::at("finding the directory of", cow))?;
+    let name = real.file_name().unwrap_or_default().as_bytes();
+    let sum;
+    let name = if name.len() + 1 + JOURNAL_SUFFIX.len() > LONGEST_NAME {
+        sum = format!("{:08x}", crc32fast::hash(name));
+        sum.as_bytes()
+    } else {
+        name
+    };
+    let journal = [b".", name, JOURNAL_SUFFIX].concat();
+    Ok(real.with_file_name(OsString::from_vec(journal)))
+}
+
 /// Makes an empty file a COW file without a changed sector: the header, and one zero byte at the
 /// very end, so that the file has its full length. Everything between is a hole.
 ///
@@ -232,5 +264,26 @@ pub fn write_new(file: &File, header: &CowHeader) -> io::Result<()> {
     match geometry.size() {
         0 => file.set_len(geometry.data_offset()),
         size => file.write_all_at(&[0], geometry.data_offset() + size - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_lies_beside_the_real_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().canonicalize().unwrap();
+        std::fs::write(real.join("cow"), "").unwrap();
+        std::os::unix::fs::symlink("cow", real.join("link")).unwrap();
+        assert_eq!(
+            journal_path(&real.join("link")).unwrap(),
+            real.join(".cow.merge-journal")
+        );
+        let long = real.join("n".repeat(255));
+        std::fs::write(&long, "").unwrap();
+        let journal = journal_path(&long).unwrap();
+        std::fs::write(journal, "").unwrap();
     }
 }

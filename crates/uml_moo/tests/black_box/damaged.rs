@@ -41,7 +41,7 @@ fn refused(place: &Place, words: &str) {
 #[test]
 fn every_damaged_field_is_named() {
     for layout in Layout::ALL {
-        let place = Place::new(&disk(layout));
+        let place = Place::in_memory(&disk(layout));
         let good = place.read("cow");
         // Offset, bytes in file order for a big-endian layout, and the words.
         let (size, sector) = match layout {
@@ -113,7 +113,7 @@ fn every_damaged_field_is_named() {
 fn files_cut_anywhere_are_refused_unless_nothing_is_lost() {
     for layout in Layout::ALL {
         let disk = disk(layout);
-        let place = Place::new(&disk);
+        let place = Place::in_memory(&disk);
         let good = place.read("cow");
         let (bitmap, data) = disk.offsets();
         let cut = |length: usize, words: &str| {
@@ -148,14 +148,14 @@ fn bits_that_an_old_version_has_no_room_for_are_refused() {
         changed: [(1, 1)].into(),
     };
     refused(
-        &Place::new(&disk),
+        &Place::in_memory(&disk),
         "the bits of the last 3 sectors would lie in the data area",
     );
 }
 
 #[test]
 fn noise_is_no_cow_file() {
-    let place = Place::new(&disk(Layout::V3));
+    let place = Place::in_memory(&disk(Layout::V3));
     fs::write(place.at("cow"), noise(100_000)).unwrap();
     refused(&place, "not a COW file: magic");
 }

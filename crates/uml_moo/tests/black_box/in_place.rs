@@ -30,7 +30,7 @@ fn finish(place: &Place, merged: &[u8]) {
 #[test]
 fn killed_at_any_system_call_and_finished() {
     let disk = Disk::busy(2);
-    let place = Place::new(&disk);
+    let place = Place::in_memory(&disk);
     let (files, merged) = (place.snapshot(), disk.merged());
     let mut interrupted = 0;
     let calls = [
@@ -73,7 +73,7 @@ fn killed_at_any_system_call_and_finished() {
 #[test]
 fn killed_at_random_moments_and_finished() {
     let disk = Disk::busy(4);
-    let place = Place::new(&disk);
+    let place = Place::in_memory(&disk);
     let (files, merged) = (place.snapshot(), disk.merged());
     let start = Instant::now();
     place.ok(&["-d", "cow"]);

@@ -229,6 +229,18 @@ impl Place {
         place
     }
 
+    /// In memory, where syncing costs nothing: for tests that run the tool very often.
+    pub(crate) fn in_memory(disk: &Disk) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let place = Self {
+            _folder: Some(folder),
+            root,
+        };
+        place.write(disk);
+        place
+    }
+
     /// In a folder that somebody else clears.
     pub(crate) fn within(root: &Path, disk: &Disk) -> Self {
         let place = Self {
