@@ -239,11 +239,11 @@ fn meanwhile(place: &Place, act: impl FnOnce()) -> (i32, String, Vec<u8>) {
 
 #[test]
 fn files_that_change_meanwhile_are_noticed() {
-    let disk = Disk::busy(16);
+    let disk = Disk::busy(6);
     let place = Place::new(&disk);
     let open = |name: &str| OpenOptions::new().write(true).open(place.at(name)).unwrap();
     let (code, words, _) = meanwhile(&place, || {
-        open("back").write_all_at(b"more", 16 << 20).unwrap();
+        open("back").write_all_at(b"more", 6 << 20).unwrap();
     });
     assert_eq!(code, 1);
     assert!(
@@ -270,7 +270,7 @@ fn files_that_change_meanwhile_are_noticed() {
 #[test]
 fn a_stream_that_nobody_reads_can_be_left() {
     use std::os::unix::process::ExitStatusExt as _;
-    let place = Place::new(&Disk::busy(16));
+    let place = Place::new(&Disk::busy(6));
     mkfifo(&place.at("pipe"), Mode::S_IRWXU).unwrap();
     let mut child = place.command(&["cow", "pipe"]).spawn().unwrap();
     let mut pipe = File::open(place.at("pipe")).unwrap();
@@ -282,7 +282,7 @@ fn a_stream_that_nobody_reads_can_be_left() {
 
 #[test]
 fn two_merges_at_once_do_not_disturb_each_other() {
-    let disk = Disk::busy(16);
+    let disk = Disk::busy(6);
     let place = Place::new(&disk);
     let (code, words, image) = meanwhile(&place, || {
         let finished = place.moo(&["-d", "cow"]);

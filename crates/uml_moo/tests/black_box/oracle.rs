@@ -28,7 +28,7 @@ fn sizes() -> impl Strategy<Value = usize> {
         1 => near(4096),
         1 => near(256 << 10),
         1 => near(1 << 20),
-        1 => 0..(3usize << 20),
+        1 => 0..(1usize << 20),
     ]
 }
 
@@ -119,7 +119,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
     #[test]
     fn merges_are_those_of_a_naive_merge(disk in disks()) {
         check(&disk, &Place::in_memory(&disk));
