@@ -54,8 +54,23 @@ pub(crate) struct Link {
     /// The other end of a connection sends no more: an empty packet is its end.
     pub(crate) ended: bool,
     socket: OwnedFd,
+    /// Asks for room.
     armed: bool,
+    /// Doesn't want to be told of frames.
+    muted: bool,
     token: Token,
+}
+
+impl Link {
+    fn interest(&self) -> EpollFlags {
+        let mut interest = match self.kind {
+            Kind::SendOnly => EpollFlags::EPOLLET,
+            _ if self.muted => EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
+            _ => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
+        };
+        interest.set(EpollFlags::EPOLLOUT, self.armed);
+        interest
+    }
 }
 
 /// What receiving brought.
@@ -104,16 +119,10 @@ impl Links {
     ) -> io::Result<()> {
         self.generation = self.generation.wrapping_add(1);
         let token = Token::new(Source::Port, port.slot(), self.generation);
-        let interest = match kind {
-            Kind::SendOnly => EpollFlags::EPOLLET,
-            _ => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
-        };
-        self.epoll
-            .add(&socket, EpollEvent::new(interest, token.into()))?;
         if self.slots.len() <= port.index() {
             self.slots.resize_with(port.index() + 1, || None);
         }
-        self.slots[port.index()] = Some(Link {
+        let link = Link {
             kind,
             number,
             name,
@@ -123,8 +132,12 @@ impl Links {
             ended: false,
             socket,
             armed: false,
+            muted: false,
             token,
-        });
+        };
+        let event = EpollEvent::new(link.interest(), token.into());
+        self.epoll.add(&link.socket, event)?;
+        self.slots[port.index()] = Some(link);
         Ok(())
     }
 
@@ -186,18 +199,26 @@ impl Links {
         let Some(link) = self.slots.get_mut(port.index()).and_then(Option::as_mut) else {
             return;
         };
-        if link.armed == on {
+        if link.armed != on {
+            link.armed = on;
+            if !change(&self.epoll, link) {
+                link.armed = !on;
+            }
+        }
+    }
+
+    /// Sets whether more frames of a port are told. When they are again, those that came meanwhile
+    /// are told too.
+    pub(crate) fn mute(&mut self, port: PortId, on: bool) {
+        let Some(link) = self.slots.get_mut(port.index()).and_then(Option::as_mut) else {
             return;
-        }
-        let mut interest = match link.kind {
-            Kind::SendOnly => EpollFlags::EPOLLET,
-            _ => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
         };
-        if on {
-            interest |= EpollFlags::EPOLLOUT;
+        if link.muted != on {
+            link.muted = on;
+            if !change(&self.epoll, link) {
+                link.muted = !on;
+            }
         }
-        let mut event = EpollEvent::new(interest, link.token.into());
-        link.armed = self.epoll.modify(&link.socket, &mut event).is_ok() == on;
     }
 
     /// Receives what is there at a port, at most `limit` frames.
@@ -265,6 +286,12 @@ impl Wire for Links {
             },
         }
     }
+}
+
+/// Has the system know what is wanted of a link.
+fn change(epoll: &Epoll, link: &Link) -> bool {
+    let mut event = EpollEvent::new(link.interest(), link.token.into());
+    epoll.modify(&link.socket, &mut event).is_ok()
 }
 
 fn read_frames(device: &OwnedFd, arena: &mut Arena, limit: usize) -> io::Result<usize> {

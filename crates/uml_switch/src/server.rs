@@ -315,7 +315,12 @@ impl Server {
         {
             link.readable = true;
             link.ended |= events.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
-            self.make_ready(port);
+            if self.exchange.may_send(port) {
+                self.make_ready(port);
+            } else {
+                // What else it sends while it has to wait needn't wake anybody.
+                self.links.mute(port, true);
+            }
         }
     }
 
@@ -363,7 +368,7 @@ impl Server {
         self.forward(port, 0, count);
         match received {
             Received::Some(_) => self.make_ready(port),
-            Received::Last(_) => {}
+            Received::Last(_) => self.links.mute(port, false),
             Received::End(_) => self.unplug(port),
         }
     }

@@ -82,6 +82,8 @@ struct Lane {
     blocked: bool,
     /// It made no room while somebody waited for it.
     deaf: bool,
+    /// What it had taken when it became deaf.
+    deaf_at: u64,
     /// Its other end is gone.
     gone: bool,
     /// It is counted as crowded.
@@ -361,7 +363,9 @@ impl Exchange {
                 self.store.release(id);
             }
         }
-        if lane.deaf && lane.queue.len() < CROWDED {
+        // The queue of one that hears again may never empty while somebody goes on flooding it.
+        let took = lane.tally.sent - lane.deaf_at;
+        if lane.deaf && (lane.queue.len() < CROWDED || took >= CROWDED as u64) {
             lane.deaf = false;
             self.deaf -= 1;
         }
@@ -461,6 +465,7 @@ impl Exchange {
         let lane = &mut self.lanes[port.index()];
         if lane.crowded {
             lane.deaf = true;
+            lane.deaf_at = lane.tally.sent;
             self.deaf += 1;
             self.recount(port);
         }

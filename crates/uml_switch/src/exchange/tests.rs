@@ -227,6 +227,24 @@ fn a_deaf_port_loses_its_own_and_holds_nobody_up_again() {
 }
 
 #[test]
+fn who_hears_again_while_he_is_flooded_is_waited_for() {
+    let mut bench = Bench::new(2, 0);
+    for _ in 0..10 {
+        bench.send(0, mac(1), 64);
+        bench.wait(WAIT);
+    }
+    assert_eq!(bench.exchange.deaf(), 1);
+    while bench.exchange.deaf() == 1 {
+        let taken = bench.exchange.tally(Bench::port(1)).sent;
+        assert!(taken < 2 * CROWDED as u64);
+        bench.send(0, mac(1), 64);
+        bench.read(1, 11);
+    }
+    bench.send(0, mac(1), 64);
+    assert!(!bench.exchange.may_send(Bench::port(0)));
+}
+
+#[test]
 fn a_slow_reader_loses_nothing() {
     let mut bench = Bench::new(2, 5);
     let before = bench.exchange.total().all_dropped();
