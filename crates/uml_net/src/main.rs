@@ -4,7 +4,7 @@
 //! limits and signals of their choosing.
 #![forbid(unsafe_code)]
 
-use std::{env, ffi::OsString, process::ExitCode};
+use std::{env, ffi::OsString, io, process::ExitCode};
 
 use uml_net::{args::Call, cli, privilege::Privilege, start, work};
 
@@ -15,34 +15,26 @@ fn main() -> ExitCode {
     // 2. Who calls. Privilege is lowered from here on, and raised for single steps.
     let who = Privilege::take();
     // 3. What is asked for, from untrusted bytes.
-    let words: Vec<OsString> = env::args_os().skip(1).collect();
-    if cli::is_for_people(&words) {
-        let words = [OsString::from("uml_net")].into_iter().chain(words);
-        return work::serve_people(words, who);
+    let words: Vec<OsString> = env::args_os().collect();
+    let args = words.get(1..).unwrap_or_default();
+    if cli::is_for_people(args) {
+        return work::serve_people(&words, who);
     }
-    let call = Call::parse(&words);
+    let call = Call::parse(args);
     // 4. Descriptors: the one that the call names is kept, the others are closed.
     let descriptor = start::sort_descriptors(call.descriptor());
     // 5. The policy, the lock, what killed calls have left, the changes.
-    let granted = match &who {
-        Ok((caller, privilege)) => Ok((caller, privilege)),
-        Err(error) => Err(error.kind().into()),
-    };
-    let (outcome, descriptor) = work::perform(&call, descriptor, granted);
+    let granted = who.as_ref().map(|(caller, privilege)| (caller, privilege));
+    let refused = |error: &io::Error| io::Error::from(error.kind());
+    let (outcome, descriptor) = work::perform(&call, descriptor, granted.map_err(refused));
     // 6. From here on the caller's name is on all that is written.
     let renamed = match &who {
         Ok((_, privilege)) => privilege.answer_as_caller(),
         Err(_) => Ok(()),
     };
     // 7. The answer, in any case. A tap that nobody takes is undone.
-    let granted = who.as_ref().ok().filter(|_| renamed.is_ok());
-    let worked = work::respond(
-        &call,
-        outcome,
-        descriptor.as_ref(),
-        granted.map(|(caller, privilege)| (caller, privilege)),
-    );
-    if worked {
+    let granted = granted.ok().filter(|_| renamed.is_ok());
+    if work::respond(&call, outcome, descriptor.as_ref(), granted) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

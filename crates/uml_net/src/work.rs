@@ -173,31 +173,31 @@ fn clean(caller: &Caller, privilege: &Privilege, log: &mut Log) -> bool {
     opened.is_ok()
 }
 
-/// The command line of people: help, version, checks.
-pub fn serve_people(
-    words: impl IntoIterator<Item = OsString>,
-    who: io::Result<(Caller, Privilege)>,
-) -> ExitCode {
+/// The command line of people: help, version, checks. `words` begin with the program's name.
+#[must_use]
+pub fn serve_people(words: &[OsString], who: io::Result<(Caller, Privilege)>) -> ExitCode {
     let Ok((caller, privilege)) = who else {
         return ExitCode::FAILURE;
     };
-    let cli: Cli = match parse(words, USAGE) {
-        Ok(cli) => cli,
-        Err(code) => return code,
-    };
-    if cli.clean {
-        let mut log = Log::default();
-        let cleaned = clean(&caller, &privilege, &mut log);
-        let told = privilege.give_up().is_ok() && console::raw(log.text().as_bytes()).is_ok();
+    // All else is read and done without privilege.
+    let is_clean = matches!(words, [_, word] if word == "--clean");
+    let mut log = Log::default();
+    let cleaned = is_clean && clean(&caller, &privilege, &mut log);
+    if privilege.give_up().is_err() {
+        return ExitCode::FAILURE;
+    }
+    if is_clean {
+        let told = console::raw(log.text().as_bytes()).is_ok();
         return if cleaned && told {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         };
     }
-    if privilege.give_up().is_err() {
-        return ExitCode::FAILURE;
-    }
+    let cli: Cli = match parse(words.iter().cloned(), USAGE) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match cli.check_policy {
         Some(path) => check_policy(&path),
         None => uml_core::cli::wrong("", USAGE),
