@@ -27,7 +27,10 @@ use nix::{
 use uml_core::{
     IoError, cli as core_cli, console,
     error::chain,
-    sys::background::{Side, fork},
+    sys::{
+        background::{Side, fork},
+        signals::set_default,
+    },
 };
 
 use cli::Cli;
@@ -152,7 +155,7 @@ fn end(ending: Ending) -> ExitCode {
         let mut mask = SigSet::empty();
         mask.add(signal);
         // It ends the process as soon as it isn't blocked any more.
-        if raise(signal).is_ok() && mask.thread_unblock().is_ok() {
+        if set_default(signal).is_ok() && raise(signal).is_ok() && mask.thread_unblock().is_ok() {
             return ExitCode::FAILURE;
         }
     }

@@ -11,6 +11,8 @@ use std::{
         },
     },
     path::{Path, PathBuf, absolute},
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -24,6 +26,11 @@ use nix::{
     },
 };
 use uml_core::IoError;
+
+/// How often a folder's lock is tried, and how long after each time it is waited. Switches hold it
+/// for a moment only, but anybody may hold it.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a socket can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -173,9 +180,17 @@ fn lock_parent(path: &Path) -> Option<Flock<File>> {
         Some(parent) => parent,
         None => return None,
     };
-    // A folder that can't be read is used all the same.
-    let folder = File::open(parent).ok()?;
-    Flock::lock(folder, FlockArg::LockExclusive).ok()
+    // A folder that can't be read is used all the same, and so is one that somebody keeps locked.
+    let mut folder = File::open(parent).ok()?;
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((back, Errno::EWOULDBLOCK)) => folder = back,
+            Err(_) => return None,
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    None
 }
 
 fn remove_stale(

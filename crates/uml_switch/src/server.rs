@@ -22,7 +22,7 @@ use nix::{
 };
 use uml_core::{
     frame::{Addresses, MAX_LEN, MacAddr},
-    sys::batch::Arena,
+    sys::{batch::Arena, signals::is_ignored},
     wire::{sockaddr::Sockaddr, switch::Oldest},
 };
 
@@ -135,7 +135,11 @@ impl Server {
         let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
         let mut mask = SigSet::empty();
         for signal in SIGNALS {
-            mask.add(signal);
+            // Under `nohup` SIGHUP is ignored, and stays so. A shell's background jobs have SIGINT
+            // ignored; it ends the switch all the same, as ever.
+            if signal == Signal::SIGINT || !is_ignored(signal) {
+                mask.add(signal);
+            }
         }
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
-    fs,
+    fs::{self, File},
     io::Write as _,
     net::Shutdown,
     os::{
@@ -15,13 +15,16 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::{
-    signal::Signal,
-    socket::{
-        AddressFamily, MsgFlags, Shutdown as Ends, SockFlag, SockType, UnixAddr, recv, send,
-        setsockopt, shutdown, socket, sockopt,
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::{
+        signal::Signal,
+        socket::{
+            AddressFamily, MsgFlags, Shutdown as Ends, SockFlag, SockType, UnixAddr, recv, send,
+            setsockopt, shutdown, socket, sockopt,
+        },
+        time::TimeVal,
     },
-    time::TimeVal,
 };
 use tempfile::TempDir;
 use testkit::{
@@ -388,6 +391,41 @@ fn of_those_who_start_at_the_same_moment_one_serves() {
     drop(Plug::new(&dir.path().join("ctl"), Version::V3));
     switch.wait_for("New connection");
     assert_eq!(switch.stop(Signal::SIGTERM), 128 + 15);
+    assert!(!dir.path().join("ctl").exists());
+}
+
+#[test]
+fn a_lock_on_the_folder_stops_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = File::open(dir.path()).unwrap();
+    let _locked = Flock::lock(folder, FlockArg::LockExclusive).unwrap();
+    let mut switch = Switch::start(Path::new(BINARY), dir.path(), &["-unix", "ctl"]);
+    drop(Plug::new(&dir.path().join("ctl"), Version::V3));
+    assert_eq!(switch.stop(Signal::SIGTERM), 128 + 15);
+}
+
+/// A switch that `sh` starts after this command.
+fn under_shell(dir: &Path, before: &str) -> Switch {
+    let mut command = Command::new("sh");
+    let script = format!("{before}; exec stdbuf -oL {BINARY} -unix ctl");
+    command.args(["-c", &script]);
+    let mut switch = Switch::launch(dir, command, Stdio::null());
+    switch.wait_for("attached to");
+    switch
+}
+
+#[test]
+fn ignored_signals_stay_ignored_but_sigint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut switch = under_shell(dir.path(), "trap '' INT TERM HUP");
+    switch.signal(Signal::SIGHUP);
+    switch.signal(Signal::SIGTERM);
+    drop(Plug::new(&dir.path().join("ctl"), Version::V3));
+    switch.wait_for("Disconnect");
+    assert!(!switch.log().contains("Caught"), "{}", switch.log());
+    switch.signal(Signal::SIGINT);
+    switch.wait_for("Caught signal 2, cleaning up and exiting");
+    assert_eq!(switch.wait(), 128 + 2);
     assert!(!dir.path().join("ctl").exists());
 }
 

@@ -313,6 +313,25 @@ fn signals() {
     );
 }
 
+#[test]
+fn signals_that_were_ignored_before() {
+    same(TOOL, "as under nohup, in the background", |sandbox| {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "trap '' HUP INT; exec stdbuf -oL \"$@\"", "sh"])
+            .arg(sandbox.binary())
+            .args(["-unix", "ctl"]);
+        let mut switch = Switch::launch(sandbox.dir(), command, Stdio::null());
+        switch.wait_for("attached to");
+        switch.signal(Signal::SIGHUP);
+        saw_service(sandbox, "ctl");
+        switch.wait_for("Disconnect");
+        switch.signal(Signal::SIGINT);
+        saw_end(sandbox, &mut switch);
+        sandbox.saw_files();
+    });
+}
+
 /// A terminal: the end that types and reads, and the one that programs see.
 fn terminal() -> (File, File) {
     let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();

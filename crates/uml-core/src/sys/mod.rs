@@ -10,6 +10,7 @@ pub mod controlling_tty;
 pub mod file_range;
 #[cfg(feature = "hostnet")]
 pub mod process;
+pub mod signals;
 #[cfg(feature = "hostnet")]
 pub mod tty;
 #[cfg(feature = "hostnet")]
