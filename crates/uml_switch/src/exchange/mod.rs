@@ -6,9 +6,10 @@
 //! The rules:
 //! - A frame that its port has no room for waits in that port's queue, [`QUEUE`] frames at most.
 //! - Who sends to one port that has [`CROWDED`] frames waiting is not read from until there is room
-//!   again, for [`Flow::wait`] at most. A port that made no room in all that time counts as deaf:
-//!   nobody waits for it until it takes frames again, and what its queue can't hold is lost.
-//! - Who floods is not read from while most ports that aren't deaf are crowded, with the same limit.
+//!   again, for a few milliseconds at most; then it may send [`STEP`] more frames, and waits again.
+//!   A port that took no frame meanwhile, and whose queue is full by then, counts as deaf: nobody
+//!   waits for it until it takes frames again, and what its queue can't hold is lost.
+//! - Who floods waits in the same way while most ports that aren't deaf are crowded.
 
 mod parcel;
 mod store;
@@ -28,6 +29,9 @@ pub const QUEUE: usize = 256;
 
 /// With how many waiting frames a port's senders have to wait.
 pub const CROWDED: usize = 32;
+
+/// How many frames a sender may send that has waited in vain, before it waits again.
+pub const STEP: usize = 16;
 
 /// How many copies one turn of a flooding sender may cost, so that others get theirs soon.
 const COPIES_A_TURN: usize = 4096;
@@ -386,15 +390,24 @@ impl Exchange {
             match self.lanes[from.index()].pause.take() {
                 Some(Pause::On(port, sent)) => {
                     let lane = &self.lanes[port.index()];
-                    // Never more than it has room for, so that who reads slowly loses nothing.
-                    let room = QUEUE.saturating_sub(lane.queue.len()).clamp(1, MAX_BATCH);
+                    let room = QUEUE - lane.queue.len();
                     let stuck = lane.tally.sent == sent;
-                    self.lanes[from.index()].turn = Turn(room);
-                    if stuck {
+                    // Never more than there is room for, so that who reads slowly loses nothing.
+                    let turn = if stuck {
+                        STEP
+                    } else {
+                        room.clamp(1, MAX_BATCH)
+                    };
+                    self.lanes[from.index()].turn = Turn(turn);
+                    if stuck && room <= STEP {
                         self.set_deaf(port);
                     }
                 }
-                Some(Pause::Flood) => self.set_stuck_deaf(),
+                Some(Pause::Flood) => {
+                    let room = self.set_stuck_deaf();
+                    let turn = &mut self.lanes[from.index()].turn.0;
+                    *turn = room.clamp(1, STEP).min(*turn);
+                }
                 None => {}
             }
             self.resumed.push(from);
@@ -471,16 +484,26 @@ impl Exchange {
         }
     }
 
-    fn set_stuck_deaf(&mut self) {
+    /// Counts crowded ports as deaf that took nothing lately and have no room for another step;
+    /// returns how much room there is at each of the others.
+    fn set_stuck_deaf(&mut self) -> usize {
+        let mut least = QUEUE;
         for place in 0..self.fabric.ports().len() {
             let port = self.fabric.ports()[place];
             let lane = &mut self.lanes[port.index()];
-            if lane.crowded && lane.tally.sent == lane.mark {
+            if !lane.crowded {
+                continue;
+            }
+            let room = QUEUE - lane.queue.len();
+            let stuck = lane.tally.sent == lane.mark;
+            lane.mark = lane.tally.sent;
+            if stuck && room <= STEP {
                 self.set_deaf(port);
             } else {
-                lane.mark = lane.tally.sent;
+                least = least.min(room);
             }
         }
+        least
     }
 
     /// Keeps the count of crowded ports in step with a queue that has changed.

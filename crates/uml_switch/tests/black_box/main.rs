@@ -1,0 +1,74 @@
+//! The switch from outside: clients written from the protocol's description, hostile ones included.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod flow;
+mod hostile;
+mod lifecycle;
+mod links;
+mod options;
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use testkit::switch::{BROADCAST, Plug, Switch, Version, frame, station};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_uml_switch");
+
+/// A folder with a switch in it.
+struct Lab {
+    // Stopped before its folder goes.
+    switch: Switch,
+    dir: TempDir,
+}
+
+impl Lab {
+    #[track_caller]
+    fn new(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let args: Vec<_> = ["-unix", "ctl"].iter().chain(args).copied().collect();
+        let switch = Switch::start(Path::new(BINARY), dir.path(), &args);
+        Self { switch, dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn control(&self) -> PathBuf {
+        self.path("ctl")
+    }
+
+    #[track_caller]
+    fn plug(&self) -> Plug {
+        Plug::new(&self.control(), Version::V3)
+    }
+
+    /// Two new guests reach each other: the switch is as well as ever.
+    #[track_caller]
+    fn works(&self) {
+        let (one, other) = (self.plug(), self.plug());
+        say_hello(&one, 201);
+        say_hello(&other, 202);
+        exchange(&one, 201, &other, 202, b"still here");
+        exchange(&other, 202, &one, 201, b"and back");
+    }
+}
+
+/// Tells the switch where that station is, by a frame that nobody gets.
+#[track_caller]
+fn say_hello(guest: &Plug, number: u8) {
+    guest.send(&frame(station(number), station(number), b""));
+}
+
+/// A frame from one station to another, of which others' frames are skipped.
+#[track_caller]
+fn exchange(from: &Plug, source: u8, to: &Plug, destination: u8, payload: &[u8]) {
+    let sent = frame(station(destination), station(source), payload);
+    from.send(&sent);
+    while to.recv() != sent {}
+}
+
+/// A frame for all.
+fn broadcast(source: u8, payload: &[u8]) -> Vec<u8> {
+    frame(BROADCAST, station(source), payload)
+}
