@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
+    time::Duration,
 };
 
 use nix::{
@@ -18,6 +19,12 @@ use crate::{
     fabric::{MAX_BATCH, PortId},
     token::{Source, Token},
 };
+
+/// How long a port rests that has no room, if its reader is fast.
+pub(crate) const NAP: Duration = Duration::from_micros(15);
+
+/// Who takes as many frames at once is fast.
+const FAST: usize = 4;
 
 /// How a port carries frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +61,12 @@ pub(crate) struct Link {
     /// The other end of a connection sends no more: an empty packet is its end.
     pub(crate) ended: bool,
     socket: OwnedFd,
-    /// Asks for room.
+    /// The system tells when there is room.
     armed: bool,
-    /// Doesn't want to be told of frames.
+    /// The system doesn't tell when there are frames.
     muted: bool,
+    /// It stands in the list of ports that are tried again after a nap.
+    napping: bool,
     token: Token,
 }
 
@@ -91,6 +100,8 @@ pub(crate) struct Links {
     slots: Vec<Option<Link>>,
     generation: u32,
     outbox: Outbox,
+    /// Ports without room whose readers are fast: tried again after [`NAP`].
+    naps: Vec<PortId>,
 }
 
 impl Links {
@@ -102,6 +113,7 @@ impl Links {
             slots: Vec::new(),
             generation: 0,
             outbox: Outbox::new(MAX_BATCH),
+            naps: Vec::new(),
         }
     }
 
@@ -133,6 +145,7 @@ impl Links {
             socket,
             armed: false,
             muted: false,
+            napping: false,
             token,
         };
         let event = EpollEvent::new(link.interest(), token.into());
@@ -179,6 +192,7 @@ impl Links {
 
     /// Takes a port away; its descriptors close when the link is dropped.
     pub(crate) fn remove(&mut self, port: PortId) -> Option<Link> {
+        self.naps.retain(|napping| *napping != port);
         self.slots.get_mut(port.index())?.take()
     }
 
@@ -188,6 +202,39 @@ impl Links {
             .map(PortId::from_slot)
             .zip(&self.slots)
             .filter_map(|(port, link)| Some((port, link.as_ref()?)))
+    }
+
+    /// A port has no room, after it took so many frames.
+    ///
+    /// The system would tell of room as soon as a guest has read one frame of the few that its
+    /// queue holds. A guest that reads fast has read them all a moment later: it is cheaper to look
+    /// then, and to send as many at once.
+    fn rest(&mut self, port: PortId, took: usize) {
+        let Some(link) = self.get_mut(port) else {
+            return;
+        };
+        if took < FAST {
+            self.watch_room(port, true);
+        } else if !link.napping {
+            link.napping = true;
+            self.naps.push(port);
+            self.watch_room(port, false);
+        }
+    }
+
+    /// Whether ports are to be tried again after [`NAP`].
+    pub(crate) fn has_naps(&self) -> bool {
+        !self.naps.is_empty()
+    }
+
+    /// Moves the ports that are to be tried again to `ports`.
+    pub(crate) fn wake(&mut self, ports: &mut Vec<PortId>) {
+        ports.append(&mut self.naps);
+        for port in ports {
+            if let Some(link) = self.get_mut(*port) {
+                link.napping = false;
+            }
+        }
     }
 
     /// Stops asking for room at a port that nothing waits for.
@@ -267,17 +314,14 @@ impl Wire for Links {
         let kind = link.kind;
         match result {
             Ok(count) if count == frames.len() => Sent::All,
-            // The one that stopped it says why at the next try.
-            Ok(count) => match self.send(port, &frames[count..]) {
-                Sent::Full(more) => Sent::Full(count + more),
-                Sent::Refused(more) => Sent::Refused(count + more),
-                Sent::All => Sent::All,
-                // The try after that one tells it.
-                Sent::Gone => Sent::Refused(count),
-            },
+            // No room, most likely. If not, the next try says so.
+            Ok(count) => {
+                self.rest(port, count);
+                Sent::Full(count)
+            }
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM) => {
-                    self.watch_room(port, true);
+                    self.rest(port, 0);
                     Sent::Full(0)
                 }
                 Some(Errno::EMSGSIZE | Errno::EINVAL) => Sent::Refused(0),

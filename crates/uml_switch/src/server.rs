@@ -8,6 +8,7 @@ use std::{
         unix::net::UnixListener,
     },
     rc::Rc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use nix::{
     errno::Errno,
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        prctl,
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
@@ -30,7 +32,7 @@ use crate::{
     callers::{Callers, Dialect},
     exchange::{Drop, Exchange, Watcher},
     fabric::{Learned, MAX_BATCH, PortId},
-    link::{Links, Received},
+    link::{Links, NAP, Received},
     listen::OwnPath,
     log::{Level, Log},
     peer::Allowed,
@@ -108,6 +110,9 @@ pub(crate) struct Server {
     /// By slot: the number that is shown.
     shown: Vec<u32>,
     spin: Option<Duration>,
+    /// Ports whose nap is over: its memory is kept.
+    rested: Vec<PortId>,
+    nap_ends: Option<Duration>,
     start: Instant,
     now: Duration,
     ending: Option<Ending>,
@@ -132,6 +137,8 @@ impl Server {
         limits: Limits,
         spin: Option<Duration>,
     ) -> io::Result<Self> {
+        // Naps are shorter than the 50 µs by which the system makes sleepers late by default.
+        prctl::set_timerslack(1)?;
         let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
         let mut mask = SigSet::empty();
         for signal in SIGNALS {
@@ -161,6 +168,8 @@ impl Server {
             numbers: BTreeMap::new(),
             shown: Vec::new(),
             spin,
+            rested: Vec::new(),
+            nap_ends: None,
             start: Instant::now(),
             now: Duration::ZERO,
             ending: None,
@@ -226,8 +235,12 @@ impl Server {
             for event in &events[..count] {
                 self.handle(Token::from(event.data()), event.events());
             }
+            self.end_naps();
             self.serve_all();
             self.look_at_the_clock();
+            if self.links.has_naps() && self.nap_ends.is_none() {
+                self.nap_ends = Some(self.start.elapsed() + NAP);
+            }
             if let Some(ending) = self.ending {
                 return Ok(ending);
             }
@@ -237,6 +250,12 @@ impl Server {
     fn wait(&mut self, events: &mut [EpollEvent]) -> io::Result<usize> {
         let shared = self.shared.as_ref().is_some_and(|shared| shared.readable);
         if shared || !self.ready.is_empty() {
+            return take(&self.epoll, events, EpollTimeout::ZERO);
+        }
+        if let Some(at) = self.nap_ends {
+            // What comes meanwhile waits for as long: woken by each frame of a fast sender, the
+            // switch would spend more time waking up than switching.
+            thread::sleep(at.saturating_sub(self.start.elapsed()));
             return take(&self.epoll, events, EpollTimeout::ZERO);
         }
         let deadline = self.deadline();
@@ -253,16 +272,13 @@ impl Server {
                 std::hint::spin_loop();
             }
         }
-        let timeout = match deadline {
-            None => EpollTimeout::NONE,
-            Some(at) => {
-                let left = at.saturating_sub(self.start.elapsed());
-                // Rounded up: too early would be a round for nothing.
-                let millis = left.as_micros().div_ceil(1000);
-                let millis = i32::try_from(millis).unwrap_or(i32::MAX);
-                EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX)
-            }
-        };
+        let timeout = deadline.map_or(EpollTimeout::NONE, |at| {
+            let left = at.saturating_sub(self.start.elapsed());
+            // Rounded up: too early would be a round for nothing.
+            let millis = left.as_micros().div_ceil(1000);
+            let millis = i32::try_from(millis).unwrap_or(i32::MAX);
+            EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX)
+        });
         take(&self.epoll, events, timeout)
     }
 
@@ -319,13 +335,29 @@ impl Server {
         {
             link.readable = true;
             link.ended |= events.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
-            if self.exchange.may_send(port) {
+            if self.exchange.may_send(port, self.now) {
                 self.make_ready(port);
             } else {
                 // What else it sends while it has to wait needn't wake anybody.
                 self.links.mute(port, true);
             }
         }
+    }
+
+    /// Tries the ports again that had no room a moment ago.
+    fn end_naps(&mut self) {
+        if self.nap_ends.is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.nap_ends = None;
+        let mut rested = std::mem::take(&mut self.rested);
+        self.links.wake(&mut rested);
+        for port in rested.drain(..) {
+            if self.exchange.is_blocked(port) {
+                self.exchange.writable(port, &mut self.links);
+            }
+        }
+        self.rested = rested;
     }
 
     fn make_ready(&mut self, port: PortId) {
@@ -360,7 +392,9 @@ impl Server {
     }
 
     fn serve(&mut self, port: PortId) {
-        if self.links.get(port).is_none_or(|link| !link.readable) || !self.exchange.may_send(port) {
+        if self.links.get(port).is_none_or(|link| !link.readable)
+            || !self.exchange.may_send(port, self.now)
+        {
             return;
         }
         let limit = self.exchange.turn(port);
@@ -448,6 +482,10 @@ impl Server {
         }
         self.exchange.expire(self.now);
         self.exchange.sweep(self.now);
+        while let Some(port) = self.exchange.take_stuck() {
+            // Where it can't take frames for another reason, the try brings that to light.
+            self.exchange.writable(port, &mut self.links);
+        }
         while let Some(port) = self.exchange.take_resumed() {
             self.make_ready(port);
         }

@@ -27,6 +27,10 @@ pub use tally::{Drop, Tally};
 /// How many frames wait for one port at most.
 pub const QUEUE: usize = 256;
 
+/// How many frames wait at most for a port that isn't deaf, where they come from senders that will
+/// wait: each may have sent one batch before it is known whom it sends to.
+pub const CROWD: usize = 4096;
+
 /// With how many waiting frames a port's senders have to wait.
 pub const CROWDED: usize = 32;
 
@@ -95,6 +99,8 @@ struct Lane {
     /// What it had taken when a flooding sender began to wait.
     mark: u64,
     pause: Option<Pause>,
+    /// The port that it sent to last, and to no other in the same turn.
+    last: Option<PortId>,
     /// How many frames may be read from it in one turn.
     turn: Turn,
     tally: Tally,
@@ -123,6 +129,7 @@ pub struct Exchange {
     crowded: usize,
     deaf: usize,
     resumed: Vec<PortId>,
+    stuck: Vec<PortId>,
     gone: Vec<PortId>,
     /// What became of frames that belong to no port, or to one that is gone.
     other_tally: Tally,
@@ -142,6 +149,7 @@ impl Exchange {
             crowded: 0,
             deaf: 0,
             resumed: Vec::new(),
+            stuck: Vec::new(),
             gone: Vec::new(),
             other_tally: Tally::default(),
         }
@@ -176,12 +184,29 @@ impl Exchange {
         self.pauses.retain(|(_, paused)| *paused != port);
         self.resumed.retain(|resumed| *resumed != port);
         self.gone.retain(|gone| *gone != port);
+        self.stuck.retain(|stuck| *stuck != port);
+        for lane in &mut self.lanes {
+            if lane.last == Some(port) {
+                lane.last = None;
+            }
+        }
         self.resume_senders_to(port);
     }
 
-    /// Whether a port may be read from.
-    #[must_use]
-    pub fn may_send(&self, port: PortId) -> bool {
+    /// Whether a port may be read from. It begins to wait if the port that it sent to last is
+    /// crowded by now, by others.
+    pub fn may_send(&mut self, port: PortId, now: Duration) -> bool {
+        let lane = &self.lanes[port.index()];
+        if let Some(to) = lane.last
+            && lane.pause.is_none()
+            // Else it has waited, and may send so many first.
+            && lane.turn.0 == MAX_BATCH
+        {
+            let target = &self.lanes[to.index()];
+            if target.crowded {
+                self.pause(port, Pause::On(to, target.tally.sent), now);
+            }
+        }
         self.lanes[port.index()].pause.is_none()
     }
 
@@ -194,6 +219,11 @@ impl Exchange {
     /// A port that may be read from again.
     pub fn take_resumed(&mut self) -> Option<PortId> {
         self.resumed.pop()
+    }
+
+    /// A port that took nothing while somebody waited for it: to be tried again.
+    pub fn take_stuck(&mut self) -> Option<PortId> {
+        self.stuck.pop()
     }
 
     /// A port whose other end turned out to be gone: to be unplugged.
@@ -297,16 +327,24 @@ impl Exchange {
         let mut parcel = Parcel::new(batch);
         let ports = self.fabric.ports().len();
         if plan.flood() == 0 {
-            self.lanes[from.index()].turn = Turn::default();
+            let lane = &mut self.lanes[from.index()];
+            lane.turn = Turn::default();
+            lane.last = match *plan.touched() {
+                [port] => Some(port),
+                _ => None,
+            };
+            let alone = !self.wait.is_zero();
             for &port in plan.touched() {
-                self.deliver_to(port, plan.mask(port), &mut parcel, wire);
+                self.deliver_to(port, plan.mask(port), &mut parcel, wire, alone);
             }
         } else {
-            self.lanes[from.index()].turn = Turn((COPIES_A_TURN / ports).clamp(1, MAX_BATCH));
+            let lane = &mut self.lanes[from.index()];
+            lane.turn = Turn((COPIES_A_TURN / ports).clamp(1, MAX_BATCH));
+            lane.last = None;
             for place in 0..ports {
                 let port = self.fabric.ports()[place];
                 if port != from {
-                    self.deliver_to(port, plan.mask(port), &mut parcel, wire);
+                    self.deliver_to(port, plan.mask(port), &mut parcel, wire, false);
                 }
             }
             if self.most_are_crowded() {
@@ -330,6 +368,7 @@ impl Exchange {
         mask: u64,
         parcel: &mut Parcel<'_>,
         wire: &mut impl Wire,
+        alone: bool,
     ) {
         parcel.pick(mask);
         let lane = &mut self.lanes[port.index()];
@@ -338,8 +377,9 @@ impl Exchange {
             done = lane.send(port, parcel.picked(), wire, &mut self.gone);
         }
         if done < parcel.picked().len() {
+            let limit = if alone && !lane.deaf { CROWD } else { QUEUE };
             for place in parcel.places(done) {
-                if lane.queue.len() >= QUEUE {
+                if lane.queue.len() >= limit {
                     lane.tally.drop(Drop::Full, 1);
                 } else if let Some(id) = parcel.keep(place, &mut self.store) {
                     lane.queue.push_back(id);
@@ -390,15 +430,18 @@ impl Exchange {
             match self.lanes[from.index()].pause.take() {
                 Some(Pause::On(port, sent)) => {
                     let lane = &self.lanes[port.index()];
-                    let room = QUEUE - lane.queue.len();
+                    let room = QUEUE.saturating_sub(lane.queue.len());
                     let stuck = lane.tally.sent == sent;
                     // Never more than there is room for, so that who reads slowly loses nothing.
                     let turn = if stuck {
                         STEP
                     } else {
-                        room.clamp(1, MAX_BATCH)
+                        room.clamp(1, MAX_BATCH - 1)
                     };
                     self.lanes[from.index()].turn = Turn(turn);
+                    if stuck {
+                        self.stuck.push(port);
+                    }
                     if stuck && room <= STEP {
                         self.set_deaf(port);
                     }
@@ -494,9 +537,12 @@ impl Exchange {
             if !lane.crowded {
                 continue;
             }
-            let room = QUEUE - lane.queue.len();
+            let room = QUEUE.saturating_sub(lane.queue.len());
             let stuck = lane.tally.sent == lane.mark;
             lane.mark = lane.tally.sent;
+            if stuck {
+                self.stuck.push(port);
+            }
             if stuck && room <= STEP {
                 self.set_deaf(port);
             } else {
