@@ -5,13 +5,15 @@ use std::{ops::Range, os::unix::fs::FileExt as _};
 use uml_core::{
     IoError,
     cow::Bitmap,
-    sparse::{self, index, non_zero_parts},
+    sparse::{self, BLOCK, index, non_zero_parts},
 };
 
 use crate::{error::MooError, source::Source};
 
 /// Bytes of the image that are composed at once: they fit the processor's second-level cache.
 pub(crate) const WINDOW: u64 = 256 << 10;
+
+const BLOCK_BYTES: u64 = BLOCK as u64;
 
 /// Runs on the COW side that are nearer to each other are read at once and picked out: a call takes
 /// as long as copying about so many bytes.
@@ -54,6 +56,8 @@ pub(crate) struct Part {
     pub(crate) range: Range<u64>,
     /// The runs of sectors that changed in it; the first and the last may reach beyond it.
     pub(crate) runs: Vec<Range<u64>>,
+    /// The backing file has nothing but a hole there.
+    pub(crate) hole: bool,
 }
 
 impl Part {
@@ -61,6 +65,7 @@ impl Part {
         Self {
             range: 0..0,
             runs: Vec::new(),
+            hole: false,
         }
     }
 }
@@ -88,7 +93,7 @@ impl<'s> Composer<'s> {
 
     /// Composes a part of the image.
     pub(crate) fn compose(&mut self, part: &Part, piece: &mut Piece) -> Result<(), MooError> {
-        let Part { range, runs } = part;
+        let Part { range, runs, hole } = part;
         let cow = &self.source.cow;
         let length = index(range.end - range.start);
         // Grows to a window once and is never cleared.
@@ -106,7 +111,9 @@ impl<'s> Composer<'s> {
             index(run.start - range.start)..index(run.end - range.start)
         };
         let changed: usize = runs.iter().map(|run| in_buffer(run).len()).sum();
-        if changed < length {
+        if *hole {
+            bytes.fill(0);
+        } else if changed < length {
             let backing = &self.source.backing;
             backing
                 .file()
@@ -198,12 +205,29 @@ impl Plan for Image<'_> {
         let Some(interesting) = self.next_interesting()? else {
             return Ok(false);
         };
+        let geometry = self.source.geometry();
         let window = interesting / WINDOW * WINDOW;
-        part.range = window.max(self.position)..window.saturating_add(WINDOW).min(size);
+        let range = window.max(self.position)..window.saturating_add(WINDOW).min(size);
         part.runs.clear();
-        let sectors = self.source.geometry().sectors_of(&part.range);
-        self.bitmap.runs_in(&sectors, &mut part.runs)?;
-        self.position = part.range.end;
+        self.bitmap
+            .runs_in(&geometry.sectors_of(&range), &mut part.runs)?;
+        self.position = range.end;
+        let data = self
+            .data
+            .as_ref()
+            .is_some_and(|data| data.start < range.end);
+        part.hole = !data;
+        part.range = match part.runs.as_slice() {
+            // Of a window in a hole, only the blocks that changed.
+            [first, ..] if part.hole => {
+                let last = part.runs.last().unwrap_or(first);
+                let changed = geometry.image_range(&(first.start..last.end));
+                let start = changed.start / BLOCK_BYTES * BLOCK_BYTES;
+                let end = changed.end.next_multiple_of(BLOCK_BYTES);
+                start.max(range.start)..end.min(range.end)
+            }
+            _ => range,
+        };
         Ok(true)
     }
 }
