@@ -25,7 +25,7 @@ impl Tool {
 }
 
 /// All tools, by name.
-pub(crate) const ALL: [Tool; 5] = [
+pub(crate) const ALL: [Tool; 6] = [
     Tool {
         name: "tunctl",
         section: "8",
@@ -55,6 +55,12 @@ pub(crate) const ALL: [Tool; 5] = [
         section: "8",
         summary: "set up the host side of a User-Mode Linux guest's network",
         command: command::<uml_net::cli::Cli>,
+    },
+    Tool {
+        name: "uml_switch",
+        section: "1",
+        summary: "a virtual Ethernet switch for User-Mode Linux guests",
+        command: command::<uml_switch::cli::Cli>,
     },
 ];
 
