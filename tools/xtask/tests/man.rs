@@ -38,7 +38,7 @@ fn options(text: &str) -> BTreeSet<String> {
         // `-f, --force <NAME>  Some text`: words up to the first that is none.
         for word in line.split_whitespace() {
             let bare = word.trim_end_matches(',');
-            let name = bare.split(['=', '[']).next().unwrap_or(bare);
+            let name = bare.split(['=', '[', '.']).next().unwrap_or(bare);
             if !name.starts_with('-') || name.len() < 2 {
                 break;
             }
@@ -51,8 +51,8 @@ fn options(text: &str) -> BTreeSet<String> {
     options
 }
 
-/// A page as plain text.
-fn text(page: &Path) -> String {
+/// The section OPTIONS of a page, as plain text.
+fn options_section(page: &Path) -> String {
     let mut mandoc = Command::new(installed("mandoc", "mandoc"));
     let formatted = run(mandoc.args(["-T", "utf8", "-O", "width=200"]).arg(page));
     let formatted = formatted.success().out();
@@ -66,7 +66,9 @@ fn text(page: &Path) -> String {
             plain.push(character);
         }
     }
-    plain
+    let section = plain.lines().skip_while(|line| *line != "OPTIONS").skip(1);
+    let lines = section.take_while(|line| line.is_empty() || line.starts_with(' '));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
@@ -94,7 +96,11 @@ fn each_page_explains_the_options_that_help_explains() {
         let help = run(Command::new(ours(tool)).arg("--help")).success().out();
         let in_help = options(&help);
         assert!(in_help.contains("--help"), "{tool} --help says\n{help}");
-        assert_eq!(in_help, options(&text(&page)), "--help and page of {tool}");
+        assert_eq!(
+            in_help,
+            options(&options_section(&page)),
+            "--help and page of {tool}"
+        );
     }
 }
 
