@@ -25,7 +25,13 @@ impl Tool {
 }
 
 /// All tools, by name.
-pub(crate) const ALL: [Tool; 6] = [
+pub(crate) const ALL: [Tool; 8] = [
+    Tool {
+        name: "port-helper",
+        section: "8",
+        summary: "hand a terminal to a User-Mode Linux kernel",
+        command: command::<port_helper::cli::Cli>,
+    },
     Tool {
         name: "tunctl",
         section: "8",
@@ -61,6 +67,12 @@ pub(crate) const ALL: [Tool; 6] = [
         section: "1",
         summary: "a virtual Ethernet switch for User-Mode Linux guests",
         command: command::<uml_switch::cli::Cli>,
+    },
+    Tool {
+        name: "uml_watchdog",
+        section: "8",
+        summary: "watch over a User-Mode Linux guest",
+        command: command::<uml_watchdog::cli::Cli>,
     },
 ];
 
