@@ -68,7 +68,7 @@ fn options_section(page: &Path) -> String {
     }
     let section = plain.lines().skip_while(|line| *line != "OPTIONS").skip(1);
     let lines = section.take_while(|line| line.is_empty() || line.starts_with(' '));
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
