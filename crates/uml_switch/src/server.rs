@@ -330,9 +330,10 @@ impl Server {
             | EpollFlags::EPOLLRDHUP
             | EpollFlags::EPOLLHUP
             | EpollFlags::EPOLLERR;
-        if events.intersects(readable)
-            && let Some(link) = self.links.get_mut(port)
-        {
+        if !events.intersects(readable) {
+            return;
+        }
+        if let Some(link) = self.links.get_mut(port) {
             link.readable = true;
             link.ended |= events.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
             if self.exchange.may_send(port, self.now) {
@@ -361,12 +362,11 @@ impl Server {
     }
 
     fn make_ready(&mut self, port: PortId) {
-        if let Some(link) = self.links.get_mut(port)
-            && link.readable
-            && !link.queued
-        {
-            link.queued = true;
-            self.ready.push_back(port);
+        if let Some(link) = self.links.get_mut(port) {
+            if link.readable && !link.queued {
+                link.queued = true;
+                self.ready.push_back(port);
+            }
         }
     }
 
@@ -598,15 +598,18 @@ impl Watcher for Watch<'_> {
     }
 
     fn flooded(&mut self, port: PortId, frame: &[u8]) {
-        if self.log.shows(Level::Frames)
-            && let Some(Addresses { destination, .. }) = Addresses::of(frame)
-            && !destination.is_group()
-        {
-            let number = self.shown(port);
-            self.log.frame(
-                self.now,
-                format_args!("unknown Addr: {destination} from port {number}"),
-            );
+        if !self.log.shows(Level::Frames) {
+            return;
+        }
+        match Addresses::of(frame) {
+            Some(Addresses { destination, .. }) if !destination.is_group() => {
+                let number = self.shown(port);
+                self.log.frame(
+                    self.now,
+                    format_args!("unknown Addr: {destination} from port {number}"),
+                );
+            }
+            _ => {}
         }
     }
 }

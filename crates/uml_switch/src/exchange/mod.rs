@@ -197,11 +197,9 @@ impl Exchange {
     /// crowded by now, by others.
     pub fn may_send(&mut self, port: PortId, now: Duration) -> bool {
         let lane = &self.lanes[port.index()];
-        if let Some(to) = lane.last
-            && lane.pause.is_none()
-            // Else it has waited, and may send so many first.
-            && lane.turn.0 == MAX_BATCH
-        {
+        // With a shorter turn it has waited, and may send so many first.
+        let may_pause = lane.pause.is_none() && lane.turn.0 == MAX_BATCH;
+        if let Some(to) = lane.last.filter(|_| may_pause) {
             let target = &self.lanes[to.index()];
             if target.crowded {
                 self.pause(port, Pause::On(to, target.tally.sent), now);

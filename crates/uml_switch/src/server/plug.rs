@@ -81,9 +81,8 @@ impl Server {
 
     pub(super) fn unplug(&mut self, port: PortId) {
         // What it sent before it went counts.
-        if let Some(link) = self.links.get_mut(port)
-            && link.kind != Kind::Packet
-        {
+        let link = self.links.get_mut(port);
+        if let Some(link) = link.filter(|link| link.kind != Kind::Packet) {
             link.readable = true;
             let limit = self.exchange.turn(port);
             let received = self.links.receive(port, &mut self.arena, limit);
@@ -299,9 +298,8 @@ impl Server {
         } else {
             Kind::Datagram
         };
-        if let Some(port) = self.finish_plug(kind, name, socket, wish, Some((control, own)))
-            && let (Some(shared), Some(sender)) = (&mut self.shared, sender)
-        {
+        let port = self.finish_plug(kind, name, socket, wish, Some((control, own)));
+        if let (Some(port), Some(shared), Some(sender)) = (port, &mut self.shared, sender) {
             shared.senders.insert(sender, port);
         }
     }
@@ -329,9 +327,8 @@ impl Server {
                 .detail(format_args!("Port {}: {}", link.number, link.name));
         }
         if let Some((mut control, own)) = control {
-            if let Some(own) = own
-                && let Err(error) = control.write_all(&own.encode())
-            {
+            let told = own.map_or(Ok(()), |own| control.write_all(&own.encode()));
+            if let Err(error) = told {
                 self.log.problem(format_args!(
                     "Sending data socket name: {}",
                     system_text(&error)
