@@ -1,6 +1,6 @@
 //! Answers, on descriptors that the caller chose.
 //!
-//! A descriptor may be anything: no write waits for longer than [`PATIENCE`], and all are done with
+//! A descriptor may be anything: no write waits for longer than `PATIENCE`, and all are done with
 //! the caller's rights.
 
 use std::{

@@ -1,7 +1,7 @@
 //! The COW file format: a header, a bitmap, a data area.
 //!
 //! A COW file holds the sectors of a disk that differ from a read-only backing file. [`header`] and
-//! [`geometry`] are pure; [`bitmap`] walks the bits; [`file`] and [`backing`] open, check and lock
+//! [`geometry`] are pure; [`bitmap`] walks the bits; [`mod@file`] and [`backing`] open, check and lock
 //! what is on disk; [`lock`] takes the locks that a running guest takes.
 
 pub mod backing;

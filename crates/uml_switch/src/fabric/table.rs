@@ -95,7 +95,7 @@ impl MacTable {
         self.index.is_empty()
     }
 
-    /// When [`MacTable::sweep`] has something to do next: never while the table is empty.
+    /// When `sweep` has something to do next: never while the table is empty.
     #[must_use]
     pub const fn next_sweep(&self) -> Option<Duration> {
         self.next_sweep
