@@ -26,7 +26,7 @@ use crate::{
         load::{Calls, Load, Outcome, Pair},
         process::{OLD, Recipe, Switch, VDE},
         rows::{
-            BESS, COPIES, CPU, FULL, KEPT, KERNEL, LOSS, Measure, OPENED, RATE, RESIDENT,
+            BESS, BY_VDE, COPIES, CPU, FULL, KEPT, KERNEL, LOSS, Measure, OPENED, RATE, RESIDENT,
             RETRANSMITS, Row, SPIN, THROUGHPUT, TRANSFER, TRIP,
         },
         tcp::FarEnd,
@@ -88,6 +88,11 @@ fn contenders(recipes: &[Recipe], measure: Measure) -> Vec<Recipe> {
         Measure::Guests => {
             recipes.retain(|recipe| recipe.who != VDE);
             recipes.extend(ours.map(|ours| ours.by_bess(BESS)));
+        }
+        // What the other protocols cost; a connected pair of sockets has a longer queue.
+        Measure::Pairs { .. } => {
+            recipes.extend(ours.as_ref().map(|ours| ours.by_bess(BESS)));
+            recipes.extend(ours.map(|ours| ours.by_vde(BY_VDE)));
         }
         _ => {}
     }

@@ -38,6 +38,8 @@ enum Kind {
     Daemon,
     /// Ours, reached by BESS.
     Bess,
+    /// Ours, reached by VDE's protocol.
+    OursVde,
     Vde,
 }
 
@@ -83,7 +85,7 @@ impl Recipe {
     #[must_use]
     pub fn with_taps(&self, taps: &[&str]) -> Self {
         let option = match self.kind {
-            Kind::Daemon | Kind::Bess => "-tap",
+            Kind::Daemon | Kind::Bess | Kind::OursVde => "-tap",
             Kind::Vde => "-t",
         };
         let words: Vec<&str> = taps.iter().flat_map(|tap| [option, tap]).collect();
@@ -96,6 +98,16 @@ impl Recipe {
         Self {
             who,
             kind: Kind::Bess,
+            ..self.clone()
+        }
+    }
+
+    /// The same switch, but its ports are plugged in by VDE's protocol.
+    #[must_use]
+    pub fn by_vde(&self, who: &'static str) -> Self {
+        Self {
+            who,
+            kind: Kind::OursVde,
             ..self.clone()
         }
     }
@@ -122,6 +134,12 @@ impl Recipe {
                 command.arg("-bess").arg(&path);
                 command.arg("-unix").arg(&control);
                 Endpoint::Bess(path)
+            }
+            Kind::OursVde => {
+                let path = dir.path().join("vde");
+                command.arg("-vde").arg(&path);
+                command.arg("-unix").arg(&control);
+                Endpoint::Vde(path)
             }
             Kind::Vde => {
                 let path = dir.path().join("vde");

@@ -29,6 +29,8 @@ pub(super) const KERNEL: &str = "kernel";
 /// Ours with a busy poll.
 pub(super) const SPIN: &str = "ours --spin";
 
+/// Ours, its ports plugged in by VDE's protocol, as `vde_switch`'s are.
+pub(super) const BY_VDE: &str = "ours vde";
 /// Ours, its guests plugged in by BESS.
 pub(super) const BESS: &str = "ours bess";
 
