@@ -6,7 +6,7 @@ use clap_complete::{Shell, generate};
 
 use crate::tools;
 
-/// Writes `dir/bash/NAME`, `dir/zsh/_NAME` and `dir/fish/NAME.fish` for each tool.
+/// Writes `dir/bash/NAME`, `dir/zsh/_NAME` and `dir/fish/NAME.fish` for each tool that people start.
 ///
 /// # Errors
 /// A file that can't be written.
@@ -19,7 +19,8 @@ pub(crate) fn run(dir: &Path) -> Result<(), Box<dyn Error>> {
         let folder = dir.join(folder);
         fs::create_dir_all(&folder)
             .map_err(|error| format!("making {}: {error}", folder.display()))?;
-        for tool in &tools::ALL {
+        // port-helper is started by guests' kernels alone.
+        for tool in tools::ALL.iter().filter(|tool| tool.name != "port-helper") {
             let file = folder.join(match shell {
                 Shell::Zsh => format!("_{}", tool.name),
                 Shell::Fish => format!("{}.fish", tool.name),
