@@ -323,7 +323,7 @@ fn disk_names() {
 fn int() {
     same(TOOL, "int", |sandbox| {
         let guest = Fake::new(sandbox, "lab1", ok);
-        let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut process = testkit::cmd::sleeper();
         let pid = process.id();
         fs::write(sandbox.dir().join(".uml/lab1/pid"), format!("{pid}\n")).unwrap();
         call(sandbox, &["lab1", "int"]);
