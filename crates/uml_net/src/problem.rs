@@ -27,6 +27,9 @@ pub enum Problem {
         "uml_net has no privilege: install it setuid root (chmod 4750) or with setcap cap_net_admin=ep, on a file system without nosuid; it loses both under no_new_privs"
     )]
     NoPrivilege,
+    /// A limit that the caller has set, and that can't be raised again.
+    #[error("uml_net was started with too little memory (ulimit -d, ulimit -v)")]
+    NoMemory,
     /// The policy doesn't know the caller.
     #[error("the policy does not allow uid {0} to use uml_net")]
     NotAllowed(u32),

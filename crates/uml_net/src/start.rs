@@ -18,6 +18,9 @@ use crate::privilege::forbid_dumps;
 /// Enough descriptors for the work: the answer's, a lock, a state file, a socket, a tap.
 const DESCRIPTORS: u64 = 64;
 
+/// Enough memory for the work, the host's routing table included.
+const MEMORY_BYTES: u64 = 64 << 20;
+
 /// Makes signals, limits, environment, umask, current folder and dumps the same for every caller.
 ///
 /// No step can fail in a way that matters: what can't be had (a higher limit without the right to
@@ -44,6 +47,15 @@ pub fn shed_inheritance() {
     let _ = prctl::set_no_new_privs();
     // A bug must be answered too, and not by a panic's own words.
     std::panic::set_hook(Box::new(|_| {}));
+}
+
+/// Whether the caller has left enough memory to work with: running out of it would end the program
+/// without an answer.
+#[must_use]
+pub fn has_memory() -> bool {
+    [Resource::RLIMIT_AS, Resource::RLIMIT_DATA]
+        .into_iter()
+        .all(|resource| getrlimit(resource).is_ok_and(|(soft, _)| soft >= MEMORY_BYTES))
 }
 
 /// At least this much, as far as the right to it goes.

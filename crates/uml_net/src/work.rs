@@ -20,7 +20,7 @@ use crate::{
     problem::Problem,
     session::Session,
     slip::Line,
-    syslog,
+    start, syslog,
 };
 
 /// What a call came to.
@@ -52,6 +52,9 @@ pub fn perform(
         let number = call.descriptor().unwrap_or_default();
         taken.map_err(|error| Problem::Descriptor(number, error))?;
         let (caller, privilege) = who.map_err(Problem::Raise)?;
+        if !start::has_memory() {
+            return Err(Problem::NoMemory);
+        }
         let descriptor = fd.as_ref().map(OwnedFd::as_fd);
         run(
             &request, call.reply, descriptor, caller, privilege, &mut log,

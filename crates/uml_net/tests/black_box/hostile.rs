@@ -10,7 +10,7 @@ use std::{
 
 use testkit::cmd::{run, wait_for};
 
-use crate::kit::{As, Kit, Out, Snapshot, Stub, on_a_host};
+use crate::kit::{As, Kit, Out, Snapshot, Stub, close, on_a_host};
 
 /// Words of a call, and a piece of the text that must be in its answer.
 type Case<'a> = (&'a [&'a [u8]], &'a str);
@@ -273,7 +273,7 @@ fn surroundings_make_no_difference() {
             let delete: &[&[u8]] = &[b"4", b"del", b"tap0", b"192.0.2.99", b"255.255.255.0"];
             let deleted = kit.call_with(As::Setuid, Out::Stream, wrapper, delete);
             assert_eq!(deleted.code, 0, "{wrapper}: {deleted:?}");
-            drop(called);
+            close([called]);
             before.assert_holds(wrapper);
         }
     });
@@ -292,6 +292,8 @@ fn limits_are_raised_or_told() {
             ("ulimit -n 6;", "Too many open files"),
             ("ulimit -n 7;", "Too many open files"),
             ("ulimit -f 0;", "File too large"),
+            ("ulimit -v 20000;", "too little memory"),
+            ("ulimit -d 1000;", "too little memory"),
         ] {
             for (out, args) in [
                 (Out::Datagrams, "4 tuntap up 192.168.78.254"),
@@ -391,7 +393,7 @@ fn answers_that_nobody_can_read() {
 
         // A local socket whose other end is gone, or whose queue is full: what was made is undone.
         let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
-        drop(ours);
+        ours.shutdown(std::net::Shutdown::Both).unwrap();
         let (code, stderr) = up_with(kit, OwnedFd::from(theirs));
         assert!(
             code == 1 && stderr.contains("answering on descriptor 1: "),

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use testkit::{bins::installed, cmd::run};
 
-use crate::kit::{As, Called, Kit, Out, Snapshot, Stub, on_a_host};
+use crate::kit::{As, Called, Kit, Out, Snapshot, Stub, close, on_a_host};
 
 /// The system calls that change something, or come between two that do.
 const MOMENTS: &str = "sendto,openat,write,renameat,unlinkat,ioctl,setresuid,flock,capset,mkdir";
@@ -27,7 +27,9 @@ fn killed_at(kit: &Kit, moment: usize, args: &[&str]) -> Called {
 /// Kills a call at each of its moments in turn; after each, `check` looks at the host.
 fn at_each_moment(kit: &Kit, args: &[&str], mut check: impl FnMut(usize)) -> usize {
     for moment in 1.. {
-        let Called { code, .. } = killed_at(kit, moment, args);
+        let called = killed_at(kit, moment, args);
+        let code = called.code;
+        close([called]);
         check(moment);
         if code != 128 + 9 {
             return moment - 1;

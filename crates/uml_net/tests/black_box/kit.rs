@@ -30,7 +30,9 @@ use testkit::{
     bins::installed,
     cmd::{run, wait_for},
     netns::{ip, isolated},
+    until,
 };
+use uml_core::tuntap::Device;
 
 /// The user and the group `nobody`, who has no right to anything.
 pub(crate) const NOBODY: u32 = 65534;
@@ -94,6 +96,21 @@ impl Called {
             0
         };
         String::from_utf8(rest[skip..].to_vec()).unwrap()
+    }
+}
+
+/// Lets go of what calls have given, and waits until its taps are gone: a command that another test
+/// starts at that moment has a copy of each descriptor until it runs its program.
+pub(crate) fn close(called: impl IntoIterator<Item = Called>) {
+    let descriptors = called.into_iter().flat_map(|called| called.descriptors);
+    let names: Vec<String> = descriptors
+        .map(|descriptor| Device::from_fd(descriptor).unwrap().name().to_string())
+        .collect();
+    for name in names {
+        let path = Path::new("/sys/class/net").join(&name);
+        until(&format!("{name} to be gone"), || {
+            (!path.exists()).then_some(())
+        });
     }
 }
 
@@ -179,9 +196,12 @@ impl Kit {
         if path.exists() {
             return path;
         }
-        fs::copy(static_binary(), &path).unwrap();
-        let mode = if how == As::Setuid { 0o4755 } else { 0o755 };
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        // A process of its own writes the copy: were it this one, a command that another test starts
+        // meanwhile could have the file open for writing, and the kernel would not run it.
+        let install = installed("install", "coreutils");
+        let mode = if how == As::Setuid { "4755" } else { "755" };
+        let mut command = Command::new(install);
+        let _ = run(command.args(["-m", mode]).arg(static_binary()).arg(&path)).success();
         if how == As::Capability {
             let setcap = installed("setcap", "libcap2-bin");
             let _ = run(Command::new(setcap).arg("cap_net_admin=ep").arg(&path)).success();

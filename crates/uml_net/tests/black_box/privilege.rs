@@ -14,7 +14,7 @@ use nix::{
 };
 use testkit::{bins::installed, cmd::run, until};
 
-use crate::kit::{As, Kit, NOBODY, Out, Snapshot, Stub, on_a_host, owner, sysctl};
+use crate::kit::{As, Kit, NOBODY, Out, Snapshot, Stub, close, on_a_host, owner, sysctl};
 
 const UP: &[&[u8]] = &[b"4", b"tuntap", b"up", b"192.168.78.254"];
 
@@ -161,7 +161,7 @@ fn calls_at_the_same_time_do_not_disturb_each_other() {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 8);
-        drop(called);
+        close(called);
         let _ = run(&mut kit.command(As::Setuid, "", &[b"--clean"])).success();
         before.assert_holds("");
     });
@@ -218,7 +218,7 @@ fn a_file_capability_is_enough() {
             deleted.text(),
             "* ip neigh del proxy 192.0.2.99 dev eth0\n* ip route del 192.0.2.99/32 dev tap0\n"
         );
-        drop(called);
+        close([called]);
         assert_eq!(sysctl("ip_forward"), "1");
         crate::kit::set_sysctl("ip_forward", "0");
         before.assert_holds("");
@@ -260,7 +260,7 @@ fn root_may_call_too() {
         // Somebody else's tap is somebody else's.
         let refused = kit.call(As::Root, Out::Stream, "4 add mine 192.0.2.99 255.255.255.0");
         assert_eq!(refused.text(), "uml_net: mine is no tap device of uid 0\n");
-        drop(called);
+        close([called]);
         clean_by_root(kit);
         before.assert_holds("");
     });

@@ -2,7 +2,7 @@
 
 use testkit::netns::ip;
 
-use crate::kit::{As, Out, Snapshot, on_a_host, set_sysctl, sysctl};
+use crate::kit::{As, Out, Snapshot, close, on_a_host, set_sysctl, sysctl};
 
 const ADD: &str = "4 add mine 192.0.2.99 255.255.255.0";
 const DELETE: &str = "4 del mine 192.0.2.99 255.255.255.0";
@@ -108,10 +108,10 @@ fn forwarding_stays_until_the_last_guest_is_gone() {
         assert_eq!(add("tap1", "192.168.78.2").code, 0);
         assert_eq!(sysctl("ip_forward"), "1");
         // It is killed with its address: the next call finds what it left, and only that.
-        drop(second);
+        close([second]);
         let _ = kit.call(As::Setuid, Out::Stream, "4 del mine 10.0.0.1 255.0.0.0");
         assert_eq!(sysctl("ip_forward"), "0");
-        drop(first);
+        close([first]);
         before.assert_holds("");
     });
 }
@@ -126,7 +126,7 @@ fn a_dead_guests_proxy_entries_go_with_the_next_call() {
             Out::Stream,
             "4 add tap0 192.0.2.99 255.255.255.0",
         );
-        drop(guest);
+        close([guest]);
         assert!(ip("neigh show proxy").contains("192.0.2.99 dev eth0"));
         let mut command = kit.command(As::Setuid, "", &[b"--clean"]);
         let finished = testkit::cmd::run(&mut command).success();
@@ -151,7 +151,7 @@ fn state_of_an_earlier_boot_does_not_count() {
         let text = std::fs::read_to_string(&file).unwrap();
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         std::fs::write(&file, text.replace(boot.trim(), "another")).unwrap();
-        drop(guest);
+        close([guest]);
         let mut command = kit.command(As::Setuid, "", &[b"--clean"]);
         let _ = testkit::cmd::run(&mut command).success();
         // Somebody has switched it on since that boot, for all that can be known.
@@ -169,7 +169,7 @@ fn a_gateway_may_be_the_hosts_own_address_and_stays_the_hosts() {
         let guest = kit.call(As::Setuid, Out::Datagrams, "4 tuntap up 192.0.2.10");
         assert_eq!(guest.code, 0);
         assert!(ip("addr show tap0").contains("192.0.2.10/32"));
-        drop(guest);
+        close([guest]);
         let mut command = kit.command(As::Setuid, "", &[b"--clean"]);
         let _ = testkit::cmd::run(&mut command).success();
         before.assert_holds("");
