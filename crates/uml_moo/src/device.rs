@@ -11,12 +11,12 @@ use uml_core::{
     IoError,
     cow::{LockKind, backing::length, lock::lock},
     sparse::{self, index},
-    sys::file_range::start_write_back,
 };
 
 use crate::{
     compose::{Image, WINDOW},
     error::MooError,
+    head_start::{HeadStart, OLD_BLOCKS},
     merge::{Durability, Outcome, Request, Verify},
     pipeline,
     progress::Progress,
@@ -62,14 +62,12 @@ pub(crate) fn fill(
         by_device: true,
     };
     let mut position = 0;
+    let head_start = HeadStart::new(&file, request.durability, OLD_BLOCKS);
     pipeline::in_order(source, Image::new(source), stop, |piece| {
         zeros.write(position..piece.offset, stop)?;
         file.write_all_at(piece.bytes(), piece.offset)
             .map_err(IoError::at("writing", path))?;
-        if request.durability == Durability::Synced {
-            // Only a head start: what it can't do, the sync at the end does.
-            let _ = start_write_back(&file, &(piece.offset..piece.end()));
-        }
+        head_start.wrote(piece);
         position = piece.end();
         progress.at(position);
         Ok(())

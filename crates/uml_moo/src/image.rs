@@ -8,7 +8,6 @@ use std::{
         fchown,
     },
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use uml_core::{
@@ -16,13 +15,14 @@ use uml_core::{
     cow::{LockKind, Survey, lock::lock},
     sparse,
     staged::{Staged, sync_directory},
-    sys::file_range::start_write_back,
+    sys::file_range::hint_cow_extent_size,
 };
 
 use crate::{
     compose::Image,
     device,
     error::MooError,
+    head_start::{HeadStart, NEW_BLOCKS},
     merge::{Durability, Outcome, Request, Verify},
     overlay::{self, Between},
     pipeline,
@@ -34,8 +34,8 @@ use crate::{
 
 const OPENING: &str = "opening output file";
 
-/// So much is written between two head starts for the disk, in bytes.
-const WRITE_BACK_EVERY: u64 = 8 << 20;
+/// What a changed block of a clone takes on the disk, in bytes.
+const BLOCK_BYTES: u32 = 4096;
 
 /// With more runs than these a GiB, changing a clone takes longer than writing anew.
 const CLONE_RUNS_PER_GIB: u64 = 16_000;
@@ -104,6 +104,8 @@ fn into_file(
         && sparse::clone_file(source.backing.file(), file)
             .map_err(IoError::at("cloning to", path))?;
     if cloned {
+        // Only a hint, which one file system knows.
+        let _ = hint_cow_extent_size(file, Some(BLOCK_BYTES));
         let target = (file, path);
         overlay::lay(
             source,
@@ -113,6 +115,7 @@ fn into_file(
             &progress,
             stop,
         )?;
+        let _ = hint_cow_extent_size(file, None);
     } else {
         write(source, (file, path), request.durability, &progress, stop)?;
     }
@@ -157,23 +160,14 @@ fn write(
 ) -> Result<(), MooError> {
     file.set_len(source.size())
         .map_err(IoError::at("setting the length of", path))?;
-    let written = AtomicU64::new(0);
-    let started = AtomicU64::new(0);
+    let head_start = HeadStart::new(file, durability, NEW_BLOCKS);
     pipeline::scatter(source, Image::new(source), stop, |piece| {
         for part in &piece.data {
             let at = piece.offset + part.start as u64;
             file.write_all_at(&piece.bytes()[part.clone()], at)
                 .map_err(IoError::at("writing", path))?;
         }
-        if durability == Durability::Synced {
-            let length = piece.bytes().len() as u64;
-            let before = written.fetch_add(length, Ordering::Relaxed);
-            if before / WRITE_BACK_EVERY != (before + length) / WRITE_BACK_EVERY {
-                let from = started.swap(piece.end(), Ordering::Relaxed);
-                // Only a head start: what it can't do or leaves out, the sync at the end does.
-                let _ = start_write_back(file, &(from..piece.end().max(from)));
-            }
-        }
+        head_start.wrote(piece);
         progress.at(piece.end());
         Ok(())
     })

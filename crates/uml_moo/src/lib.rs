@@ -10,6 +10,7 @@ pub mod cli;
 mod compose;
 mod device;
 mod error;
+mod head_start;
 mod image;
 mod in_place;
 mod journal;

@@ -14,12 +14,12 @@ use uml_core::{
     IoError,
     cow::Bitmap,
     sparse::{self, BLOCK},
-    sys::file_range::start_write_back,
 };
 
 use crate::{
     compose::{Part, Plan, WINDOW},
     error::MooError,
+    head_start::{HeadStart, NEW_BLOCKS, OLD_BLOCKS},
     merge::Durability,
     pipeline,
     progress::Progress,
@@ -51,6 +51,13 @@ impl Between {
             Self::Own => 32 << 10,
         }
     }
+
+    const fn head_start(self) -> u64 {
+        match self {
+            Self::Shared => NEW_BLOCKS,
+            Self::Own => OLD_BLOCKS,
+        }
+    }
 }
 
 /// Lays every changed sector over `target`, whole blocks at a time. Blocks that become zero become
@@ -65,6 +72,7 @@ pub(crate) fn lay(
 ) -> Result<(), MooError> {
     let (file, path) = target;
     let holes = AtomicBool::new(!source.backing.is_block_device());
+    let head_start = HeadStart::new(file, durability, between.head_start());
     let plan = Changes::new(source, target, between, stop);
     pipeline::scatter(source, plan, stop, |piece| {
         for part in &piece.data {
@@ -84,10 +92,7 @@ pub(crate) fn lay(
             file.write_all_at(&piece.bytes()[zeros], range.start)
                 .map_err(IoError::at("writing", path))?;
         }
-        if durability == Durability::Synced {
-            // Only a head start: what it can't do, the sync at the end does.
-            let _ = start_write_back(file, &(piece.offset..piece.end()));
-        }
+        head_start.wrote(piece);
         progress.at(piece.end());
         Ok(())
     })
