@@ -167,7 +167,7 @@ fn every_version_merges_into_a_new_image_alike() {
             sandbox.saw_files();
         });
         known(
-            &format!("{name}, in place"),
+            &format!("{name}, in place, not quiet"),
             "moo-says-invalid",
             |sandbox| {
                 cow.lay(sandbox, SECTORS);
