@@ -4,7 +4,6 @@ use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
-    time::Duration,
 };
 
 use nix::{
@@ -19,12 +18,6 @@ use crate::{
     fabric::{MAX_BATCH, PortId},
     token::{Source, Token},
 };
-
-/// How long a port rests that has no room, if its reader is fast.
-pub(crate) const NAP: Duration = Duration::from_micros(15);
-
-/// Who takes as many frames at once is fast.
-const FAST: usize = 4;
 
 /// How a port carries frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +58,6 @@ pub(crate) struct Link {
     armed: bool,
     /// The system doesn't tell when there are frames.
     muted: bool,
-    /// It stands in the list of ports that are tried again after a nap.
-    napping: bool,
     token: Token,
 }
 
@@ -100,8 +91,6 @@ pub(crate) struct Links {
     slots: Vec<Option<Link>>,
     generation: u32,
     outbox: Outbox,
-    /// Ports without room whose readers are fast: tried again after [`NAP`].
-    naps: Vec<PortId>,
 }
 
 impl Links {
@@ -113,7 +102,6 @@ impl Links {
             slots: Vec::new(),
             generation: 0,
             outbox: Outbox::new(MAX_BATCH),
-            naps: Vec::new(),
         }
     }
 
@@ -145,7 +133,6 @@ impl Links {
             socket,
             armed: false,
             muted: false,
-            napping: false,
             token,
         };
         let event = EpollEvent::new(link.interest(), token.into());
@@ -192,7 +179,6 @@ impl Links {
 
     /// Takes a port away; its descriptors close when the link is dropped.
     pub(crate) fn remove(&mut self, port: PortId) -> Option<Link> {
-        self.naps.retain(|napping| *napping != port);
         self.slots.get_mut(port.index())?.take()
     }
 
@@ -202,39 +188,6 @@ impl Links {
             .map(PortId::from_slot)
             .zip(&self.slots)
             .filter_map(|(port, link)| Some((port, link.as_ref()?)))
-    }
-
-    /// A port has no room, after it took so many frames.
-    ///
-    /// The system would tell of room as soon as a guest has read one frame of the few that its
-    /// queue holds. A guest that reads fast has read them all a moment later: it is cheaper to look
-    /// then, and to send as many at once.
-    fn rest(&mut self, port: PortId, took: usize) {
-        let Some(link) = self.get_mut(port) else {
-            return;
-        };
-        if took < FAST {
-            self.watch_room(port, true);
-        } else if !link.napping {
-            link.napping = true;
-            self.naps.push(port);
-            self.watch_room(port, false);
-        }
-    }
-
-    /// Whether ports are to be tried again after [`NAP`].
-    pub(crate) fn has_naps(&self) -> bool {
-        !self.naps.is_empty()
-    }
-
-    /// Moves the ports that are to be tried again to `ports`.
-    pub(crate) fn wake(&mut self, ports: &mut Vec<PortId>) {
-        ports.append(&mut self.naps);
-        for port in ports {
-            if let Some(link) = self.get_mut(*port) {
-                link.napping = false;
-            }
-        }
     }
 
     /// Stops asking for room at a port that nothing waits for.
@@ -316,12 +269,12 @@ impl Wire for Links {
             Ok(count) if count == frames.len() => Sent::All,
             // No room, most likely. If not, the next try says so.
             Ok(count) => {
-                self.rest(port, count);
+                self.watch_room(port, true);
                 Sent::Full(count)
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM) => {
-                    self.rest(port, 0);
+                    self.watch_room(port, true);
                     Sent::Full(0)
                 }
                 Some(Errno::EMSGSIZE | Errno::EINVAL) => Sent::Refused(0),

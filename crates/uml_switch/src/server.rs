@@ -8,7 +8,6 @@ use std::{
         unix::net::UnixListener,
     },
     rc::Rc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -16,7 +15,6 @@ use nix::{
     errno::Errno,
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-        prctl,
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
@@ -32,7 +30,7 @@ use crate::{
     callers::{Callers, Dialect},
     exchange::{Drop, Exchange, Watcher},
     fabric::{Learned, MAX_BATCH, PortId},
-    link::{Links, NAP, Received},
+    link::{Links, Received},
     listen::OwnPath,
     log::{Level, Log},
     peer::Allowed,
@@ -110,9 +108,6 @@ pub(crate) struct Server {
     /// By slot: the number that is shown.
     shown: Vec<u32>,
     spin: Option<Duration>,
-    /// Ports whose nap is over: its memory is kept.
-    rested: Vec<PortId>,
-    nap_ends: Option<Duration>,
     start: Instant,
     now: Duration,
     ending: Option<Ending>,
@@ -137,8 +132,6 @@ impl Server {
         limits: Limits,
         spin: Option<Duration>,
     ) -> io::Result<Self> {
-        // Naps are shorter than the 50 µs by which the system makes sleepers late by default.
-        prctl::set_timerslack(1)?;
         let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
         let mut mask = SigSet::empty();
         for signal in SIGNALS {
@@ -168,8 +161,6 @@ impl Server {
             numbers: BTreeMap::new(),
             shown: Vec::new(),
             spin,
-            rested: Vec::new(),
-            nap_ends: None,
             start: Instant::now(),
             now: Duration::ZERO,
             ending: None,
@@ -235,12 +226,8 @@ impl Server {
             for event in &events[..count] {
                 self.handle(Token::from(event.data()), event.events());
             }
-            self.end_naps();
             self.serve_all();
             self.look_at_the_clock();
-            if self.links.has_naps() && self.nap_ends.is_none() {
-                self.nap_ends = Some(self.start.elapsed() + NAP);
-            }
             if let Some(ending) = self.ending {
                 return Ok(ending);
             }
@@ -250,12 +237,6 @@ impl Server {
     fn wait(&mut self, events: &mut [EpollEvent]) -> io::Result<usize> {
         let shared = self.shared.as_ref().is_some_and(|shared| shared.readable);
         if shared || !self.ready.is_empty() {
-            return take(&self.epoll, events, EpollTimeout::ZERO);
-        }
-        if let Some(at) = self.nap_ends {
-            // What comes meanwhile waits for as long: woken by each frame of a fast sender, the
-            // switch would spend more time waking up than switching.
-            thread::sleep(at.saturating_sub(self.start.elapsed()));
             return take(&self.epoll, events, EpollTimeout::ZERO);
         }
         let deadline = self.deadline();
@@ -343,22 +324,6 @@ impl Server {
                 self.links.mute(port, true);
             }
         }
-    }
-
-    /// Tries the ports again that had no room a moment ago.
-    fn end_naps(&mut self) {
-        if self.nap_ends.is_none_or(|at| at > self.now) {
-            return;
-        }
-        self.nap_ends = None;
-        let mut rested = std::mem::take(&mut self.rested);
-        self.links.wake(&mut rested);
-        for port in rested.drain(..) {
-            if self.exchange.is_blocked(port) {
-                self.exchange.writable(port, &mut self.links);
-            }
-        }
-        self.rested = rested;
     }
 
     fn make_ready(&mut self, port: PortId) {
