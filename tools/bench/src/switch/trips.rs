@@ -14,25 +14,23 @@ use crate::{
         frame::{frame, number, renumber},
         load::Pair,
         port::Port,
-        process::Switch,
     },
 };
 
 /// How long a lost frame is waited for.
 const LOST_AFTER: Duration = Duration::from_millis(100);
 
-/// The median of `trips` round trips of a 64-byte frame.
+/// The median of `trips` round trips of a 64-byte frame between a pair's ports.
 ///
 /// # Errors
 /// A socket fails, or most trips are lost.
-pub fn median(switch: &Switch, trips: u64) -> Result<Duration, Error> {
-    let pair = Pair::plug(switch)?;
+pub fn median(pair: &Pair, trips: u64) -> Result<Duration, Error> {
     pair.from.receive_within(LOST_AFTER)?;
     pair.to.receive_within(LOST_AFTER)?;
     let finished = AtomicBool::new(false);
     let times = thread::scope(|scope| {
         let echo = scope.spawn(|| echo(&pair.to, &pair.from, &finished));
-        let times = go(&pair, trips);
+        let times = go(pair, trips);
         finished.store(true, Ordering::Release);
         echo.join().unwrap_or(Err(Errno::EIO)).and(times)
     });
