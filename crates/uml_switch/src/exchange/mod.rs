@@ -10,8 +10,11 @@
 //!   A port that took no frame meanwhile, and whose queue is full by then, counts as deaf: nobody
 //!   waits for it until it takes frames again, and what its queue can't hold is lost.
 //! - Who floods waits in the same way while most ports that aren't deaf are crowded.
+//! - All queues together hold a bounded number of bytes; when they are full, the port that holds
+//!   most loses its newest frames.
 
 mod parcel;
+mod sharing;
 mod store;
 mod tally;
 
@@ -86,6 +89,8 @@ enum Pause {
 )]
 struct Lane {
     queue: VecDeque<FrameId>,
+    /// The length of all frames in the queue together, also of those that wait elsewhere as well.
+    bytes: usize,
     /// There was no room at the last try: nothing is sent before `writable`.
     blocked: bool,
     /// It made no room while somebody waited for it.
@@ -377,10 +382,16 @@ impl Exchange {
         if done < parcel.picked().len() {
             let limit = if alone && !lane.deaf { CROWD } else { QUEUE };
             for place in parcel.places(done) {
-                if lane.queue.len() >= limit {
-                    lane.tally.drop(Drop::Full, 1);
-                } else if let Some(id) = parcel.keep(place, &mut self.store) {
+                let crammed = self.lanes[port.index()].queue.len() >= limit;
+                let kept = if crammed {
+                    None
+                } else {
+                    self.keep_for(port, place, parcel)
+                };
+                let lane = &mut self.lanes[port.index()];
+                if let Some(id) = kept {
                     lane.queue.push_back(id);
+                    lane.bytes += parcel.length(place);
                 } else {
                     lane.tally.drop(Drop::Full, 1);
                 }
@@ -402,6 +413,7 @@ impl Exchange {
             }
             let done = lane.send(port, &frames[..count], wire, &mut self.gone);
             for id in lane.queue.drain(..done) {
+                lane.bytes -= self.store.frame(id).len();
                 self.store.release(id);
             }
         }

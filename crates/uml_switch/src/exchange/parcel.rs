@@ -48,6 +48,11 @@ impl<'a> Parcel<'a> {
         ones(self.mask).skip(behind)
     }
 
+    /// The length of the frame at this place of the batch.
+    pub(super) fn length(&self, place: usize) -> usize {
+        self.batch[place].len()
+    }
+
     /// Keeps the frame at this place of the batch for one more holder; `None` without room.
     pub(super) fn keep(&mut self, place: usize, store: &mut Store) -> Option<FrameId> {
         let id = if let Some(id) = self.kept[place] {

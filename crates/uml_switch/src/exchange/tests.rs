@@ -100,11 +100,17 @@ impl Bench {
     }
 
     fn send(&mut self, from: usize, to: MacAddr, count: usize) {
+        self.send_long(from, to, count, 18);
+    }
+
+    fn send_long(&mut self, from: usize, to: MacAddr, count: usize, length: usize) {
         let port = Self::port(from);
         let frames: Vec<_> = (0..count)
             .map(|_| {
                 self.number += 1;
-                frame(to, port.slot(), self.number)
+                let mut frame = frame(to, port.slot(), self.number);
+                frame.resize(length, 0);
+                frame
             })
             .collect();
         let frames = frames.iter().map(Vec::as_slice);
@@ -149,6 +155,11 @@ impl Bench {
         );
         assert_eq!(self.exchange.deaf, lanes.iter().filter(|l| l.deaf).count());
         assert!(lanes.iter().all(|lane| lane.queue.len() <= CROWD));
+        for lane in lanes {
+            let ids = lane.queue.iter();
+            let bytes: usize = ids.map(|id| self.exchange.store.frame(*id).len()).sum();
+            assert_eq!(lane.bytes, bytes);
+        }
         assert_eq!(
             self.exchange.waiting() == 0,
             self.exchange.store.bytes() == 0
@@ -299,6 +310,28 @@ fn who_floods_waits_only_for_most() {
     }
     assert!(bench.exchange.deaf() > 0, "the stuck ones");
     assert_eq!(bench.exchange.tally(Bench::port(4)).dropped(Drop::Full), 0);
+}
+
+#[test]
+fn long_frames_for_some_take_no_room_from_others() {
+    const LENGTH: usize = 60_000;
+    let mut bench = Bench::new(9, 64);
+    bench.peers.room[1..7].fill(0);
+    for deaf in 1..7 {
+        for _ in 0..10 {
+            bench.send_long(0, mac(deaf), 64, LENGTH);
+            bench.wait(WAIT);
+        }
+    }
+    assert!(bench.exchange.store.bytes() + LENGTH > store::MAX_BYTES);
+    bench.peers.room[8] = 0;
+    bench.send(7, mac(8), 64);
+    assert_eq!(bench.exchange.lanes[8].queue.len(), 64);
+    // They share what there is.
+    let lanes = &bench.exchange.lanes[1..7];
+    let most = lanes.iter().map(|lane| lane.bytes).max().unwrap();
+    let least = lanes.iter().map(|lane| lane.bytes).min().unwrap();
+    assert!(least > 0 && most <= store::MAX_BYTES / 2, "{least} {most}");
 }
 
 #[test]
