@@ -3,14 +3,13 @@
 use std::{fmt::Write as _, io, time::Duration};
 
 use serde::Serialize;
-use uml_core::console;
 
 use crate::{
     cli::Format,
     guests::{Guest, Places},
     many, process,
     session::{End, Session},
-    show::visible,
+    show::{self, visible},
 };
 
 /// Whether a guest is there.
@@ -58,10 +57,10 @@ const DEVICES: [(&str, u32); 3] = [("ubd", 15), ("con", 15), ("ssl", 15)];
 pub fn run(places: &Places, timeout: Duration, format: Format) -> io::Result<u8> {
     let entries = many::each(&places.guests(), |guest| look(guest, timeout));
     match format {
-        Format::Text => console::raw(table(&entries).as_bytes())?,
+        Format::Text => show::output(table(&entries).as_bytes())?,
         Format::Json => {
             let text = serde_json::to_string_pretty(&entries).map_err(io::Error::other)?;
-            console::line(text)?;
+            show::output(format!("{text}\n").as_bytes())?;
         }
     }
     Ok(0)

@@ -24,7 +24,7 @@ use crate::{
     cli::Format,
     guests::Places,
     listen::{Heard, Listener},
-    show::visible,
+    show::{self, visible},
 };
 
 /// How often it is looked whether a signal has said to end, and which commands have ended.
@@ -71,7 +71,7 @@ pub fn run(
             }
         };
         let time = Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        show(&heard, &time, format)?;
+        print(&heard, &time, format)?;
         if let Some(exec) = exec {
             if commands.len() >= MAX_COMMANDS {
                 let mut oldest = commands.remove(0);
@@ -100,7 +100,7 @@ fn name(event: Event) -> String {
     }
 }
 
-fn show(heard: &Heard, time: &str, format: Format) -> io::Result<()> {
+fn print(heard: &Heard, time: &str, format: Format) -> io::Result<()> {
     let event = name(heard.event);
     match format {
         Format::Json => {
@@ -111,14 +111,15 @@ fn show(heard: &Heard, time: &str, format: Format) -> io::Result<()> {
                 event: &event,
                 text: &String::from_utf8_lossy(&heard.text),
             };
-            console::line(serde_json::to_string(&line).map_err(io::Error::other)?)
+            let line = serde_json::to_string(&line).map_err(io::Error::other)?;
+            show::output(format!("{line}\n").as_bytes())
         }
         Format::Text => {
             let umid = heard.umid.as_deref().unwrap_or("-");
             // One line a notification, whatever its text holds.
             let text = visible(heard.text.trim_ascii_end()).replace('\n', "\\n");
             let line = format!("{time} {} {event} {text}", visible(umid.as_bytes()));
-            console::line(line.trim_end())
+            show::output(format!("{}\n", line.trim_end()).as_bytes())
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal as _},
 };
 
-use uml_core::console;
+use uml_core::{IoError, console};
 
 use crate::{
     TOOL,
@@ -122,11 +122,12 @@ pub fn outcome(outcome: &Outcome) -> io::Result<u8> {
 /// # Errors
 /// What writing to standard output answered.
 pub fn output(bytes: &[u8]) -> io::Result<()> {
-    if io::stdout().is_terminal() {
+    let written = if io::stdout().is_terminal() {
         console::raw(visible(bytes).as_bytes())
     } else {
         console::raw(bytes)
-    }
+    };
+    Ok(written.map_err(IoError::at("writing to", "standard output"))?)
 }
 
 /// Text from a guest without any power over the terminal that shows it: control characters but

@@ -142,6 +142,21 @@ fn local_commands_need_no_guest() {
 }
 
 #[test]
+fn a_full_disk_behind_standard_output_is_said() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = tool()
+        .args(["no-such", "mconsole-version"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "uml_mconsole: writing to 'standard output': No space left on device\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn help_adds_the_local_commands() {
     let dir = tempfile::tempdir().unwrap();
     let _guest = Fake::new(dir.path(), "lab1", |_| vec![last("Commands:\n    go\n")]);
