@@ -174,6 +174,24 @@ fn a_guest_may_close_its_writing_end_first() {
 }
 
 #[test]
+fn what_a_guest_sent_before_it_went_arrives() {
+    const COUNT: u8 = 200;
+    let mut lab = Lab::new(&["--flow-wait", "10000"]);
+    let (guest, other) = (lab.plug(), lab.plug());
+    other.send(&frame(station(2), station(2), b"here"));
+    lab.switch.wait_for("02:00:00:00:00:02");
+    lab.switch.signal(Signal::SIGSTOP);
+    for number in 0..COUNT {
+        guest.send(&frame(station(2), station(1), &[number]));
+    }
+    drop(guest);
+    lab.switch.signal(Signal::SIGCONT);
+    for number in 0..COUNT {
+        assert_eq!(other.recv(), frame(station(2), station(1), &[number]));
+    }
+}
+
+#[test]
 fn the_switch_cannot_be_aimed_at_itself() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["-compat-v0", "-unix", "ctl", "data", "-bess", "bess"];

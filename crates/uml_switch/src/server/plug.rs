@@ -30,6 +30,9 @@ use crate::{
 /// How many connections are taken at once, so that ports get their turn.
 const GUESTS_A_TURN: usize = 64;
 
+/// How many frames of a guest that is gone are taken at most.
+const LAST_FRAMES: usize = 1024;
+
 impl Server {
     /// Plugs in something that is no guest: a device or an inherited socket.
     ///
@@ -79,16 +82,29 @@ impl Server {
         number
     }
 
-    pub(super) fn unplug(&mut self, port: PortId) {
-        // What it sent before it went counts.
-        let link = self.links.get_mut(port);
-        if let Some(link) = link.filter(|link| link.kind != Kind::Packet) {
-            link.readable = true;
+    /// What a guest sent before it went counts, as much as a socket holds: it may go on sending.
+    fn take_last_frames(&mut self, port: PortId) {
+        let mut left = LAST_FRAMES;
+        while left > 0 {
+            let Some(link) = self.links.get(port) else {
+                return;
+            };
+            if link.kind == Kind::Packet {
+                return;
+            }
             let limit = self.exchange.turn(port);
             let received = self.links.receive(port, &mut self.arena, limit);
             let (Received::Some(count) | Received::Last(count) | Received::End(count)) = received;
             self.forward(port, 0, count);
+            if !matches!(received, Received::Some(_)) {
+                return;
+            }
+            left = left.saturating_sub(count.max(1));
         }
+    }
+
+    pub(super) fn unplug(&mut self, port: PortId) {
+        self.take_last_frames(port);
         let Some(link) = self.links.remove(port) else {
             return;
         };
