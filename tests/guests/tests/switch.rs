@@ -51,8 +51,10 @@ impl Lab {
     /// A guest with the address 10.77.0.N on this device, which the word on its command line makes.
     fn guest(&self, number: u8, device: &str, word: &str, script: &str) -> Running {
         let umid = format!("{device}-{number}");
+        // Down and up again: by bess that is another connection.
         let script = format!(
-            "ip link set {device} up\nip addr add 10.77.0.{number}/24 dev {device}\n{script}"
+            "ip addr add 10.77.0.{number}/24 dev {device}\n\
+             for state in up down up; do ip link set {device} $state; done\n{script}"
         );
         Guest::new(&umid, self.dir.path(), &script)
             .arg(word)
