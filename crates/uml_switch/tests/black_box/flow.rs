@@ -138,3 +138,23 @@ fn counts_are_told_on_request() {
          (1 too short, 1 for the sender's own port), 0 waiting",
     );
 }
+
+#[test]
+fn a_flood_of_addresses_pushes_nobody_else_out() {
+    let lab = Lab::new(&["--mac-table-size", "64"]);
+    let (flooder, quiet, third) = (lab.plug(), lab.plug(), lab.plug());
+    quiet.send(&broadcast(1, b"here"));
+    assert_eq!(flooder.recv(), broadcast(1, b"here"));
+    assert_eq!(third.recv(), broadcast(1, b"here"));
+    for number in 0..2000_u32 {
+        let [_, _, high, low] = number.to_be_bytes();
+        flooder.send(&frame(station(1), [2, 1, 1, 1, high, low], b"flood"));
+        let _ = quiet.recv();
+    }
+    flooder.send(&broadcast(9, b"the end"));
+    assert_eq!(
+        third.recv(),
+        broadcast(9, b"the end"),
+        "none of the flood before"
+    );
+}

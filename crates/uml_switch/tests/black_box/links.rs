@@ -17,14 +17,14 @@ use nix::sys::socket::{
 use testkit::{
     PATIENCE,
     bins::installed,
-    switch::{self, Plug, Switch, Version, fresh_address, request, station},
+    switch::{self, Plug, Switch, Version, frame, fresh_address, request, station},
     until,
 };
 
 use crate::{BINARY, Lab, broadcast, say_hello};
 
 /// A guest's end of a connection of packets.
-fn packets(path: &Path) -> OwnedFd {
+pub(crate) fn packets(path: &Path) -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC;
     let end = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
     connect(end.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
@@ -38,12 +38,12 @@ fn limit(end: &OwnedFd) {
 }
 
 #[track_caller]
-fn put(end: &OwnedFd, bytes: &[u8]) {
+pub(crate) fn put(end: &OwnedFd, bytes: &[u8]) {
     send(end.as_raw_fd(), bytes, MsgFlags::empty()).unwrap();
 }
 
 #[track_caller]
-fn get(end: &OwnedFd) -> Vec<u8> {
+pub(crate) fn get(end: &OwnedFd) -> Vec<u8> {
     let mut bytes = vec![0; 1 << 17];
     let length = recv(end.as_raw_fd(), &mut bytes, MsgFlags::empty()).unwrap();
     bytes.truncate(length);
@@ -59,7 +59,7 @@ fn packets_are_frames() {
     put(&one, &broadcast(1, b"hello"));
     assert_eq!(daemon.recv(), broadcast(1, b"hello"));
     assert_eq!(get(&other), broadcast(1, b"hello"));
-    let mut long = testkit::switch::frame(station(1), station(2), &[]);
+    let mut long = frame(station(1), station(2), &[]);
     long.resize(65_535, 7);
     put(&other, &long);
     assert_eq!(get(&one), long);
@@ -150,7 +150,7 @@ fn vde_plug_of_debian_plugs_in() {
     input.write_all(&framed(&hello)).unwrap();
     input.flush().unwrap();
     assert_eq!(daemon.recv(), hello);
-    let answer = testkit::switch::frame(station(1), station(2), &[0x22; 1500]);
+    let answer = frame(station(1), station(2), &[0x22; 1500]);
     daemon.send(&answer);
     let mut got = vec![0; framed(&answer).len()];
     output.read_exact(&mut got).unwrap();
@@ -237,4 +237,57 @@ fn guests_of_version_0_share_a_socket() {
         Some(new.recv())
     });
     assert_eq!(left, broadcast(2, b"left"));
+}
+
+#[test]
+fn two_switches_are_joined_by_debians_dpipe() {
+    let mut labs = [Lab::new(&["-vde", "net"]), Lab::new(&["-vde", "net"])];
+    let plug = installed("vde_plug", "vde2");
+    let mut dpipe = Command::new(installed("dpipe", "vde2"));
+    dpipe
+        .arg(&plug)
+        .arg(labs[0].path("net"))
+        .arg("=")
+        .arg(&plug)
+        .arg(labs[1].path("net"));
+    let cable = Switch::launch(Path::new("/"), dpipe, Stdio::null());
+    for lab in &mut labs {
+        lab.switch.wait_for("New connection");
+    }
+    let (here, there) = (labs[0].plug(), labs[1].plug());
+    for number in 0..200_u8 {
+        here.send(&frame(station(2), station(1), &[number; 1000]));
+        assert_eq!(there.recv(), frame(station(2), station(1), &[number; 1000]));
+        there.send(&frame(station(1), station(2), &[number; 60]));
+        assert_eq!(here.recv(), frame(station(1), station(2), &[number; 60]));
+    }
+    drop(cable);
+    for lab in &mut labs {
+        lab.switch.wait_for("Disconnect");
+        lab.works();
+    }
+}
+
+#[test]
+fn a_broadcast_reaches_two_hundred_guests_once() {
+    let lab = Lab::new(&["-bess", "bess"]);
+    let sender = lab.plug();
+    let daemons: Vec<_> = (0..100).map(|_| lab.plug()).collect();
+    let besses: Vec<_> = (0..100).map(|_| packets(&lab.path("bess"))).collect();
+    // A connection is a port as soon as the switch has taken it: the last one's frame says so.
+    put(&besses[99], &broadcast(2, b"all are in"));
+    assert_eq!(sender.recv(), broadcast(2, b"all are in"));
+    for payload in [b"all are in", b"once      ", b"and again "] {
+        if payload != b"all are in" {
+            sender.send(&broadcast(1, payload));
+        }
+        let source = if payload == b"all are in" { 2 } else { 1 };
+        for daemon in &daemons {
+            assert_eq!(daemon.recv(), broadcast(source, payload));
+        }
+        for bess in besses.iter().take(if source == 2 { 99 } else { 100 }) {
+            assert_eq!(get(bess), broadcast(source, payload));
+        }
+    }
+    assert!(!sender.has_frame());
 }

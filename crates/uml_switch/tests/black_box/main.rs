@@ -1,11 +1,15 @@
 //! The switch from outside: clients written from the protocol's description, hostile ones included.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod ends;
 mod flow;
 mod hostile;
 mod lifecycle;
 mod links;
+mod names;
 mod options;
+mod start;
+mod tap;
 
 use std::path::{Path, PathBuf};
 
