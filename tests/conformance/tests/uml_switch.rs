@@ -17,7 +17,7 @@ use nix::{
     fcntl::OFlag,
     pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, pipe2},
 };
 use testkit::{
     cmd,
@@ -366,13 +366,12 @@ fn standard_input() {
         typed(sandbox, b"hello\n\x04");
     });
     same(TOOL, "a pipe that is closed", |sandbox| {
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
         let command = switch::command(sandbox.binary(), &["-unix", "ctl"]);
         let mut switch = Switch::launch(sandbox.dir(), command, Stdio::from(reader));
         switch.wait_for("attached to");
         saw_service(sandbox, "ctl");
-        writer.write_all(b"hello\n").unwrap();
-        drop(writer);
+        File::from(writer).write_all(b"hello\n").unwrap();
         saw_service(sandbox, "ctl");
         switch.wait_for_times("Disconnect", 2);
         switch.signal(Signal::SIGINT);

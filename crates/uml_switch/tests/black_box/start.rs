@@ -8,8 +8,9 @@ use std::{
 };
 
 use nix::{
-    fcntl::{Flock, FlockArg},
+    fcntl::{Flock, FlockArg, OFlag},
     sys::signal::Signal,
+    unistd::pipe2,
 };
 use testkit::{
     switch::{self, Plug, Switch, Version},
@@ -21,7 +22,7 @@ use crate::BINARY;
 #[test]
 fn a_log_that_nobody_reads_holds_nothing_up() {
     let dir = tempfile::tempdir().unwrap();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut child = Command::new(BINARY)
         .args(["-unix", "ctl"])
         .current_dir(dir.path())
