@@ -6,6 +6,8 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
+use super::check;
+
 /// `TIOCNOTTY`: gives up this terminal as the process's controlling one.
 ///
 /// When the process leads its session, the kernel sends SIGHUP to the terminal's foreground
@@ -17,10 +19,7 @@ pub fn give_up(tty: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: `tty` is borrowed, so it stays open. No memory is passed; on failure nothing has
     // changed.
     let result = unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCNOTTY) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    check(result)
 }
 
 #[cfg(test)]

@@ -6,13 +6,7 @@
 
 use std::{fs::File, io, ops::Range, os::fd::AsRawFd as _};
 
-fn checked(answer: libc::c_int) -> io::Result<()> {
-    if answer == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
+use super::check;
 
 /// `FICLONE`: `target` shares all blocks of `source` and gets its length.
 ///
@@ -21,7 +15,7 @@ fn checked(answer: libc::c_int) -> io::Result<()> {
 pub fn clone_file(source: &File, target: &File) -> io::Result<()> {
     // SAFETY: both descriptors are open while the borrows last; the kernel takes the source as a
     // number and touches no memory of ours. On failure the target is unchanged.
-    checked(unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) })
+    check(unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) })
 }
 
 /// `FICLONERANGE`: a range of `target` shares blocks with a range of `source`. `length` 0 would
@@ -48,7 +42,7 @@ pub fn clone_range(
     let request: *const libc::file_clone_range = &raw const request;
     // SAFETY: both descriptors are open while the borrows last; the kernel only reads the request,
     // which lives until the call is over. On failure a part of the range may be shared already.
-    checked(unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONERANGE, request) })
+    check(unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONERANGE, request) })
 }
 
 /// `sync_file_range` with `SYNC_FILE_RANGE_WRITE`: starts writing a range's dirty pages to the
@@ -61,7 +55,7 @@ pub fn start_write_back(file: &File, range: &Range<u64>) -> io::Result<()> {
     let offset = i64::try_from(range.start).map_err(overflow)?;
     let length = i64::try_from(range.end.saturating_sub(range.start)).map_err(overflow)?;
     // SAFETY: the descriptor is open while the borrow lasts; the kernel touches no memory of ours.
-    checked(unsafe {
+    check(unsafe {
         libc::sync_file_range(
             file.as_raw_fd(),
             offset,
@@ -101,7 +95,7 @@ pub fn hint_cow_extent_size(file: &File, bytes: Option<u32>) -> io::Result<()> {
     let mut attributes = ExtendedAttributes::default();
     // SAFETY: the descriptor is open while the borrow lasts; the kernel writes no more than the
     // struct, which is ours alone during the call. On failure it stays as it is.
-    checked(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR, &raw mut attributes) })?;
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR, &raw mut attributes) })?;
     attributes.cow_extent_size = bytes.unwrap_or(0);
     match bytes {
         Some(_) => attributes.flags |= COW_EXTENT_SIZE_SET,
@@ -109,5 +103,5 @@ pub fn hint_cow_extent_size(file: &File, bytes: Option<u32>) -> io::Result<()> {
     }
     // SAFETY: the descriptor is open while the borrow lasts; the kernel only reads the struct,
     // which lives until the call is over. On failure the file stays as it is.
-    checked(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const attributes) })
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const attributes) })
 }

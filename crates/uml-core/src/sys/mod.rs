@@ -15,3 +15,12 @@ pub mod signals;
 pub mod tty;
 #[cfg(feature = "hostnet")]
 pub(crate) mod tun;
+
+/// The system's error where a call answered with less than 0.
+fn check(answer: impl Into<i64>) -> std::io::Result<()> {
+    if answer.into() < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -10,6 +10,8 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
+use super::check;
+
 /// `CAP_SETUID` as a bit of a capability set.
 pub const CAP_SETUID: u64 = 1 << 7;
 /// `CAP_NET_ADMIN` as a bit of a capability set.
@@ -36,9 +38,7 @@ pub fn clear_environment() {
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: only numbers are passed. The number may be anything: the kernel answers `EBADF`.
     let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(copy)?;
     // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
@@ -185,16 +185,8 @@ pub fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<u64> {
             &raw mut length,
         )
     };
-    check(result.into())?;
+    check(result)?;
     Ok(cookie)
-}
-
-fn check(result: libc::c_long) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

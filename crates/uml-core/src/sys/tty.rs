@@ -9,6 +9,8 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
+use super::check;
+
 /// `N_TTY`: the discipline that terminals have.
 pub const N_TTY: libc::c_int = 0;
 /// `N_SLIP`: IP packets over a serial line; the terminal becomes a network device.
@@ -65,14 +67,6 @@ pub fn slip_name(tty: BorrowedFd<'_>) -> io::Result<String> {
     check(result)?;
     let end = name.iter().position(|&byte| byte == 0).unwrap_or(0);
     Ok(String::from_utf8_lossy(&name[..end]).into_owned())
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
+use super::check;
+
 /// `IFNAMSIZ`: a device name with its closing NUL.
 const NAME_SIZE: usize = libc::IFNAMSIZ;
 
@@ -87,12 +89,4 @@ pub(crate) fn set_group(fd: BorrowedFd<'_>, gid: u32) -> io::Result<()> {
     // SAFETY: as in `set_persistent`.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETGROUP as _, value) };
     check(result)
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }
