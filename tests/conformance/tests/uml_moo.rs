@@ -374,7 +374,8 @@ fn the_cow_file_is_never_the_target() {
             sandbox.run(&["cow", "cow"]);
             sandbox.saw_files();
         },
-        |_, ours| {
+        |reference, ours| {
+            assert!(reference.contains("cow file 0644 length 0 "), "{reference}");
             assert!(ours.contains("status 1"), "{ours}");
             assert!(ours.contains("cow file 0644 length 1060864"), "{ours}");
         },
@@ -387,7 +388,12 @@ fn the_cow_file_is_never_the_target() {
             sandbox.run(&["cow", "backing"]);
             sandbox.saw_files();
         },
-        |_, ours| assert!(ours.contains("status 1"), "{ours}"),
+        |reference, ours| {
+            let whole = "backing file 0644 length 1048576 ";
+            assert!(!reference.contains(whole), "{reference}");
+            assert!(ours.contains("status 1"), "{ours}");
+            assert!(ours.contains(whole), "{ours}");
+        },
     );
 }
 
@@ -473,8 +479,14 @@ fn sectors_that_were_lost_are_named() {
             bytes.truncate(12288 + 512 * 1000);
             sandbox.write("cow", &bytes);
             sandbox.run(&["cow", "new"]);
+            sandbox.saw_files();
         },
-        |_, ours| {
+        |reference, ours| {
+            assert!(
+                reference.contains("Reading data: Success") && reference.contains("new file"),
+                "{reference}"
+            );
+            assert!(!ours.contains("new file"), "{ours}");
             assert!(
                 ours.contains("status 1\n") && ours.contains("1000"),
                 "{ours}"
