@@ -1,14 +1,11 @@
 //! COW disks with real guests: ours and the kernel's own, merged into a new image and in place.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
+use guests::assert_clean;
 use testkit::{
-    bins::{installed, ours},
+    bins::ours,
     cmd::{Finished, run},
     guest::Guest,
     image,
@@ -56,13 +53,6 @@ impl Lab {
     fn guest(&self, umid: &str, disk: &str, script: &str) -> Guest {
         Guest::new(umid, self.dir.path(), script).root_disk(disk)
     }
-}
-
-fn assert_clean(image: &Path) {
-    let checked = run(Command::new(installed("e2fsck", "e2fsprogs"))
-        .arg("-fn")
-        .arg(image));
-    assert_eq!(checked.code(), 0, "{}{}", checked.out(), checked.err());
 }
 
 /// Boots a guest on the COW disk, merges into a new image, boots a guest from that.

@@ -9,9 +9,10 @@ use std::{
         net::UnixDatagram,
     },
     path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Stdio},
 };
 
+use guests::mconsole;
 use nix::{
     mount::{MsFlags, mount},
     sys::signal::{Signal, kill},
@@ -31,16 +32,6 @@ fn boot(dir: &Path, umid: &str) -> Running {
     let mut guest = Guest::new(umid, dir, STAY).start();
     guest.wait_for("guest: there");
     guest
-}
-
-fn mconsole(dir: &Path) -> Command {
-    let mut command = Command::new(ours("uml_mconsole"));
-    command
-        .env("HOME", "/nonexistent")
-        .current_dir(dir)
-        .arg("--uml-dir")
-        .arg(dir.join("uml"));
-    command
 }
 
 /// Asks guest `lab1` and returns its whole answer, of which nothing may be missing.

@@ -4,15 +4,14 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use nix::mount::{MsFlags, mount};
+use guests::{path_with_uml_net, prepare_host};
 use tempfile::TempDir;
 use testkit::{
-    bins::{installed, ours},
+    bins::installed,
     cmd::run,
     guest::{Guest, Running},
     netns::{ip, isolated},
@@ -29,16 +28,7 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        mount(
-            Some("run"),
-            "/run",
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("mode=755"),
-        )
-        .unwrap();
-        fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
-        fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        prepare_host();
         for words in [
             "netns add lan",
             "link add eth0 type veth peer name wire netns lan",
@@ -49,11 +39,9 @@ impl Host {
         ] {
             ip(words);
         }
-        let path = tempfile::tempdir().unwrap();
-        symlink(ours("uml_net"), path.path().join("uml_net")).unwrap();
         Self {
             share: tempfile::tempdir().unwrap(),
-            path,
+            path: path_with_uml_net(),
         }
     }
 
