@@ -8,7 +8,7 @@ mod device;
 mod holders;
 mod ids;
 mod list;
-mod network;
+pub mod network;
 
 use std::{ffi::OsString, process::ExitCode};
 

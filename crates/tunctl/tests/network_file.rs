@@ -203,6 +203,14 @@ const WRONG: &[(&str, &str)] = &[
         "6: a has guests of its own: behind a bridge they need no routes",
     ),
     (
+        "[[tap]]\nname = \"a%d\"\ncount = 4000\n[[tap]]\nname = \"b%d\"\ncount = 97",
+        "4: with this the file makes more than 4096 taps",
+    ),
+    (
+        "[[tap]]\nname = \"a%d\"\ncount = 9\n[[bridge]]\nname = \"b\"\nports = [\"a%d\",\n\"a%d\"]",
+        "7: a0 is a port at line 6 already",
+    ),
+    (
         "[[bridge]]\nname = \"b\"\nother_ports = \"drop\"",
         "3: other_ports in [[bridge]]: expected \"release\" or \"keep\", found \"drop\"",
     ),

@@ -9,9 +9,10 @@ use std::{
 
 /// An error of the operating system with what was being done, and on which path.
 ///
-/// Its text is `DOING 'PATH'`; the system's answer is its source, which [`chain`] appends.
+/// Its text is `DOING 'PATH'`, the path [`printable`]; the system's answer is its source, which
+/// [`chain`] appends.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing} '{}'", path.display())]
+#[error("{doing} '{}'", printable(&path.to_string_lossy()))]
 pub struct IoError {
     /// What was being done, as a present participle with its object: `opening COW file`.
     pub doing: &'static str,
@@ -65,6 +66,21 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         next = error.source();
     }
     text
+}
+
+/// A text on one line, its control characters escaped: whoever chose it can neither steer a
+/// terminal with it nor forge lines of a log.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// The text of an I/O error as `strerror` has it.
@@ -128,9 +144,9 @@ mod tests {
     fn chain_escapes_control_characters_of_paths() {
         let error = IoError {
             doing: "opening",
-            path: "a\u{1b}[2Jb".into(),
-            source: io::Error::other("no"),
+            path: "a\u{1b}[2J\nb".into(),
+            source: io::Error::other("no\u{7}"),
         };
-        assert_eq!(chain(&error), "opening 'a\\u{1b}[2Jb': no");
+        assert_eq!(chain(&error), "opening 'a\\u{1b}[2J\\nb': no\\u{7}");
     }
 }

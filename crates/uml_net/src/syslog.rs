@@ -2,6 +2,8 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use uml_core::error::printable;
+
 /// Where the system's log listens.
 const SOCKET: &str = "/dev/log";
 /// `LOG_AUTH | LOG_NOTICE`: facility 4, severity 5.
@@ -25,15 +27,8 @@ pub fn notice(line: &str) {
 
 /// A message as log daemons take it: `<PRIORITY>NAME[PID]: TEXT`. They put the time to it.
 fn message(line: &str, pid: u32) -> Vec<u8> {
-    let mut text = format!("<{PRIORITY}>uml_net[{pid}]: ");
-    for c in line.chars() {
-        // A line of the log must stay one line, and show no terminal's commands.
-        if c.is_control() {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
+    // A line of the log must stay one line, and show no terminal's commands.
+    let mut text = format!("<{PRIORITY}>uml_net[{pid}]: {}", printable(line));
     let mut end = text.len().min(LIMIT);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -9,20 +9,20 @@ use std::{
 
 use uml_core::wire::switch::{Oldest, Progress, Request, RequestError};
 
-use crate::peer::Peer;
+pub use crate::peer::Peer;
 
 /// How long a caller may take for its request.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many callers there are at most: the one that has been silent longest goes first.
-pub(crate) const MAX_CALLERS: usize = 1024;
+pub const MAX_CALLERS: usize = 1024;
 
 /// A request of version 3 with as much text as is kept.
 const MAX_BYTES: usize = 512;
 
 /// How a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub enum Dialect {
     /// As guests do.
     Guest,
     /// As VDE's clients do.
@@ -31,20 +31,20 @@ pub(crate) enum Dialect {
 
 /// A connection without a request.
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub struct Caller {
     /// The connection.
-    pub(crate) stream: UnixStream,
+    pub stream: UnixStream,
     /// How it speaks.
-    pub(crate) dialect: Dialect,
+    pub dialect: Dialect,
     /// Who it is.
-    pub(crate) peer: Peer,
+    pub peer: Peer,
     generation: u32,
     bytes: Vec<u8>,
 }
 
 /// What a caller has said.
 #[derive(Debug)]
-pub(crate) enum Said {
+pub enum Said {
     /// Not all of it yet.
     Partial,
     /// Its request, and the text behind it.
@@ -59,7 +59,7 @@ pub(crate) enum Said {
 
 impl Caller {
     /// Reads what it says.
-    pub(crate) fn listen(&mut self, oldest: Oldest) -> Said {
+    pub fn listen(&mut self, oldest: Oldest) -> Said {
         let mut piece = [0; MAX_BYTES];
         let room = MAX_BYTES - self.bytes.len();
         match self.stream.read(&mut piece[..room]) {
@@ -84,7 +84,7 @@ impl Caller {
 
 /// All callers.
 #[derive(Debug, Default)]
-pub(crate) struct Callers {
+pub struct Callers {
     slots: Vec<Option<Caller>>,
     free: Vec<u32>,
     generation: u32,
@@ -95,7 +95,7 @@ pub(crate) struct Callers {
 
 impl Callers {
     /// Adds a caller; returns its slot and generation.
-    pub(crate) fn add(
+    pub fn add(
         &mut self,
         stream: UnixStream,
         dialect: Dialect,
@@ -121,13 +121,13 @@ impl Callers {
     }
 
     /// The caller of that slot and generation, if it is still there.
-    pub(crate) fn get_mut(&mut self, slot: u32, generation: u32) -> Option<&mut Caller> {
+    pub fn get_mut(&mut self, slot: u32, generation: u32) -> Option<&mut Caller> {
         let caller = self.slots.get_mut(slot as usize)?.as_mut()?;
         (caller.generation == generation).then_some(caller)
     }
 
     /// Takes a caller out.
-    pub(crate) fn remove(&mut self, slot: u32, generation: u32) -> Option<Caller> {
+    pub fn remove(&mut self, slot: u32, generation: u32) -> Option<Caller> {
         self.get_mut(slot, generation)?;
         self.count -= 1;
         self.free.push(slot);
@@ -146,12 +146,12 @@ impl Callers {
 
     /// When somebody's patience is at an end next.
     #[must_use]
-    pub(crate) fn deadline(&self) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Duration> {
         self.deadlines.front().map(|(until, ..)| *until)
     }
 
     /// Takes out a caller whose time is over, or the oldest one where there are too many.
-    pub(crate) fn take_late(&mut self, now: Duration) -> Option<Caller> {
+    pub fn take_late(&mut self, now: Duration) -> Option<Caller> {
         loop {
             let &(until, slot, generation) = self.deadlines.front()?;
             let gone = self.get_mut(slot, generation).is_none();

@@ -1,7 +1,7 @@
 //! A virtual Ethernet switch for User-Mode Linux guests.
 #![forbid(unsafe_code)]
 
-mod callers;
+pub mod callers;
 pub mod cli;
 pub mod exchange;
 pub mod fabric;

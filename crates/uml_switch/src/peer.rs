@@ -23,18 +23,19 @@ use nix::{
 };
 use uml_core::{
     IoError,
+    error::printable,
     wire::sockaddr::{Name, Sockaddr},
 };
 
 /// A peer's credentials at the time when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub struct Peer {
     /// Process id.
-    pub(crate) pid: i32,
+    pub pid: i32,
     /// User id.
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// Group id.
-    pub(crate) gid: u32,
+    pub gid: u32,
 }
 
 impl Peer {
@@ -151,7 +152,7 @@ fn connect_to_own(socket: &OwnedFd, path: &Path, peer: &Peer) -> Result<(), Data
         .open(path)
         .map_err(IoError::at("looking at", path))?;
     let found = place.metadata().map_err(IoError::at("looking at", path))?;
-    let shown = || path.display().to_string().escape_debug().to_string();
+    let shown = || printable(&path.to_string_lossy());
     if !found.file_type().is_socket() {
         return Err(DataSocketError::NoSocket(shown()));
     }

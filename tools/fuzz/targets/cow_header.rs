@@ -13,7 +13,12 @@ fuzz_target!(|bytes: &[u8]| {
     let sector = u64::from(geometry.sector_size());
     assert!(geometry.sectors() * sector >= geometry.size());
     assert!(geometry.bitmap_offset() + geometry.bit_bytes() <= geometry.data_offset());
-    assert!(geometry.data_offset().checked_add(geometry.size()).is_some());
+    assert!(
+        geometry
+            .data_offset()
+            .checked_add(geometry.size())
+            .is_some()
+    );
     if let Some(last) = geometry.sectors().checked_sub(1) {
         let range = geometry.image_range(&(last..last + 1));
         assert_eq!(range.end, geometry.size());

@@ -18,7 +18,9 @@ static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
 
 fuzz_target!(|cow: &[u8]| {
     let header = CowHeader::parse(cow);
-    let size = header.as_ref().map_or(4096, |header| header.geometry().size());
+    let size = header
+        .as_ref()
+        .map_or(4096, |header| header.geometry().size());
     if size > LARGEST {
         return;
     }
@@ -42,7 +44,10 @@ fuzz_target!(|cow: &[u8]| {
         None => assert!(merged.is_err() && !at("new").exists()),
         Some(image) => {
             merged.expect("a merge that the naive one can do");
-            assert!(fs::read(at("new")).expect("the image") == image, "another image");
+            assert!(
+                fs::read(at("new")).expect("the image") == image,
+                "another image"
+            );
         }
     }
 });
@@ -54,7 +59,10 @@ fn naive(cow: &[u8], header: &CowHeader, mut image: Vec<u8>) -> Option<Vec<u8>> 
     let sector = geometry.sector_size() as usize;
     cow.get(..at(geometry.bitmap_offset() + geometry.bitmap_bytes())?)?;
     for index in 0..image.len().div_ceil(sector) {
-        let bits = cow.get(at(geometry.bitmap_offset())? + index / 8).copied().unwrap_or(0);
+        let bits = cow
+            .get(at(geometry.bitmap_offset())? + index / 8)
+            .copied()
+            .unwrap_or(0);
         if bits >> (index % 8) & 1 == 1 {
             let range = index * sector..image.len().min((index + 1) * sector);
             let data = at(geometry.data_offset())?;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::ids;
 
-/// More taps by one pattern than this are taken for a slip.
+/// More taps in one file than this are taken for a slip.
 const MOST_TAPS: u32 = 4096;
 const TOP_KEYS: &[&str] = &["forwarding", "tap", "bridge", "vxlan"];
 const TAP_KEYS: &[&str] = &[
@@ -102,6 +102,11 @@ impl<'p, 'f> Reader<'p, 'f> {
         };
         for section in top.sections("tap", "[[tap]]", TAP_KEYS, self.problems) {
             network.taps.extend(self.taps(&section));
+            if network.taps.len() > MOST_TAPS as usize {
+                let why = format_args!("with this the file makes more than {MOST_TAPS} taps");
+                self.problems.add(&section.place, why);
+                break;
+            }
         }
         let mut segments = HashMap::new();
         for section in top.sections("vxlan", "[[vxlan]]", VXLAN_KEYS, self.problems) {

@@ -83,6 +83,8 @@ impl Reader<'_, '_> {
                     place,
                     format_args!("{name} is a port at line {other} already"),
                 );
+                // So are most likely all others of a pattern.
+                return Vec::new();
             }
             let tap = taps.iter().find(|tap| tap.device.name == *name);
             if tap.is_some_and(|tap| tap.mode.kind == Kind::Tun) {

@@ -2,6 +2,8 @@
 
 use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt as _, path::Path};
 
+use crate::error::printable;
+
 /// The length of a whole `sockaddr_un` in bytes: the family (u16) and [`PATH_LEN`] bytes.
 pub const LEN: usize = 110;
 
@@ -145,11 +147,11 @@ impl Sockaddr {
 }
 
 impl fmt::Display for Sockaddr {
-    /// A path as it is; an abstract name as `@` and its bytes, unprintable ones escaped, without
-    /// the zeros at its end.
+    /// A path as it is, its control characters escaped; an abstract name as `@` and its bytes,
+    /// unprintable ones escaped, without the zeros at its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
-            Name::Path(path) => write!(f, "{}", path.display()),
+            Name::Path(path) => f.write_str(&printable(&path.to_string_lossy())),
             Name::Abstract(name) => {
                 let end = name.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
                 write!(f, "@{}", name[..end].escape_ascii())
@@ -225,5 +227,9 @@ mod tests {
     fn names_are_shown_without_control_characters() {
         let address = Sockaddr::from_abstract(b"\x01\x02ab\0c").unwrap();
         assert_eq!(address.to_string(), "@\\x01\\x02ab\\x00c");
+        // A client of the switch chooses its path, and the log is read on a terminal.
+        let path = Path::new("/tmp/\u{1b}[2Jä\n");
+        let address = Sockaddr::from_path(path).unwrap();
+        assert_eq!(address.to_string(), "/tmp/\\u{1b}[2Jä\\n");
     }
 }
