@@ -4,6 +4,7 @@
 //! the packages are built from it without a network. Times, owners and order are fixed by the
 //! commit: the same commit makes the same bytes.
 
+mod packager;
 mod vendor;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 use clap::ValueEnum;
 use uml_core::console;
 
+use self::packager::Packager;
 use crate::tools;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -46,6 +48,8 @@ struct Release {
 
 /// Makes packages of what is committed, with a `SHA256SUMS` of all that is in `out` then.
 ///
+/// `DEBFULLNAME` and `DEBEMAIL` of the environment say who answers for the packages.
+///
 /// # Errors
 /// Changes that are not committed; a step that failed, with the command.
 pub(crate) fn run(kinds: &[Kind], out: &Path) -> Outcome {
@@ -53,6 +57,12 @@ pub(crate) fn run(kinds: &[Kind], out: &Path) -> Outcome {
     if !changes.is_empty() {
         return Err(
             format!("packages are made of what is committed; this is not:\n{changes}").into(),
+        );
+    }
+    let packager = Packager::from_environment()?;
+    if packager.is_nobody() && kinds != [Kind::Tar] {
+        console::note(
+            "the packages name nobody who answers for them: set DEBFULLNAME and DEBEMAIL before you publish any",
         );
     }
     fs::create_dir_all(out).map_err(|error| format!("making {}: {error}", out.display()))?;
@@ -68,8 +78,8 @@ pub(crate) fn run(kinds: &[Kind], out: &Path) -> Outcome {
     for kind in kinds {
         match kind {
             Kind::Tar => {}
-            Kind::Deb => debian(&release, &tarball, &work.path().join("deb"))?,
-            Kind::Rpm => rpm(&release, &work.path().join("rpm"))?,
+            Kind::Deb => debian(&release, &packager, &tarball, &work.path().join("deb"))?,
+            Kind::Rpm => rpm(&release, &packager, &work.path().join("rpm"))?,
         }
     }
     checksums(&release.out)
@@ -108,7 +118,7 @@ fn tarball(release: &Release, work: &Path) -> Outcome<PathBuf> {
 }
 
 /// The Debian packages, built in `work`.
-fn debian(release: &Release, tarball: &Path, work: &Path) -> Outcome {
+fn debian(release: &Release, packager: &Packager, tarball: &Path, work: &Path) -> Outcome {
     fs::create_dir_all(work)?;
     let orig = format!("uml-utilities-rs_{VERSION}.orig.tar.xz");
     fs::copy(tarball, work.join(orig))?;
@@ -126,6 +136,9 @@ fn debian(release: &Release, tarball: &Path, work: &Path) -> Outcome {
             .arg(tree.join("tools/packaging/debian"))
             .arg(&tree),
     )?;
+    for file in ["control", "changelog"] {
+        packager.write_into(&tree.join("debian").join(file))?;
+    }
 
     let mut build = Command::new("dpkg-buildpackage");
     build.args(["-us", "-uc"]).current_dir(&tree);
@@ -143,9 +156,14 @@ fn debian(release: &Release, tarball: &Path, work: &Path) -> Outcome {
 }
 
 /// The RPM packages, built in `work` from the tarball in the output folder.
-fn rpm(release: &Release, work: &Path) -> Outcome {
+fn rpm(release: &Release, packager: &Packager, work: &Path) -> Outcome {
     fs::create_dir_all(work)?;
-    let spec = tools::workspace().join("tools/packaging/rpm/uml-utilities-rs.spec");
+    let spec = work.join("uml-utilities-rs.spec");
+    fs::copy(
+        tools::workspace().join("tools/packaging/rpm/uml-utilities-rs.spec"),
+        &spec,
+    )?;
+    packager.write_into(&spec)?;
     let mut build = Command::new("rpmbuild");
     build.arg("-ba");
     if !Path::new("/etc/redhat-release").exists() && !Path::new("/etc/SUSE-brand").exists() {
