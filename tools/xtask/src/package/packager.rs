@@ -67,8 +67,6 @@ fn named(name: Option<OsString>, address: Option<OsString>) -> Outcome<Option<St
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test")]
-
     use super::*;
 
     fn says(name: &str, address: &str) -> Outcome<Option<String>> {
