@@ -9,7 +9,8 @@
 //!   again, for a few milliseconds at most; then it may send [`STEP`] more frames, and waits again.
 //!   A port that took no frame meanwhile, and whose queue is full by then, counts as deaf: nobody
 //!   waits for it until it takes frames again, and what its queue can't hold is lost.
-//! - Who floods waits in the same way while most ports that aren't deaf are crowded.
+//! - Who floods waits in the same way while most ports that aren't deaf are crowded, or while one
+//!   has [`FULLISH`] frames waiting and takes its frames fast enough to be worth the wait.
 //! - All queues together hold a bounded number of bytes; when they are full, the port that holds
 //!   most loses its newest frames.
 
@@ -36,6 +37,17 @@ pub const CROWD: usize = 4096;
 
 /// With how many waiting frames a port's senders have to wait.
 pub const CROWDED: usize = 32;
+
+/// With how many waiting frames a port is waited for by those who flood, even if it is the only one.
+pub const FULLISH: usize = QUEUE / 2;
+
+/// How many frames such a port takes at least in [`TRIAL`] waits: who reads more slowly holds up
+/// nobody's broadcasts, and loses what its queue can't hold.
+pub const BRISK: u64 = 16;
+
+/// How many waits pass before who floods judges whether ports that it waits for are slow or deaf:
+/// one that reads from hundreds of ports in turn doesn't come by in each.
+const TRIAL: u32 = 4;
 
 /// How many frames a sender may send that has waited in vain, before it waits again.
 pub const STEP: usize = 16;
@@ -101,6 +113,10 @@ struct Lane {
     gone: bool,
     /// It is counted as crowded.
     crowded: bool,
+    /// It is counted as one that who floods waits for.
+    awaited: bool,
+    /// It was too slow when it was last waited for, and is crowded since.
+    slow: bool,
     /// What it had taken when a flooding sender began to wait.
     mark: u64,
     pause: Option<Pause>,
@@ -130,9 +146,12 @@ pub struct Exchange {
     plan: Plan,
     /// Ports that aren't read from, with the time at which that ends, soonest first.
     pauses: VecDeque<(Duration, PortId)>,
-    /// How many ports are crowded, and how many are deaf.
+    /// How many ports are crowded, how many of them who floods waits for, and how many are deaf.
     crowded: usize,
+    awaited: usize,
     deaf: usize,
+    /// When every lane's `mark` was last looked at.
+    marked: Duration,
     resumed: Vec<PortId>,
     stuck: Vec<PortId>,
     gone: Vec<PortId>,
@@ -152,7 +171,9 @@ impl Exchange {
             plan: Plan::default(),
             pauses: VecDeque::new(),
             crowded: 0,
+            awaited: 0,
             deaf: 0,
+            marked: Duration::ZERO,
             resumed: Vec::new(),
             stuck: Vec::new(),
             gone: Vec::new(),
@@ -183,6 +204,7 @@ impl Exchange {
             lane.tally.drop(Drop::Unplugged, 1);
         }
         self.crowded -= usize::from(lane.crowded);
+        self.awaited -= usize::from(lane.awaited);
         self.deaf -= usize::from(lane.deaf);
         self.other_tally.add(&lane.tally);
         self.fabric.remove_port(port);
@@ -350,7 +372,7 @@ impl Exchange {
                     self.deliver_to(port, plan.mask(port), &mut parcel, wire, false);
                 }
             }
-            if self.most_are_crowded() {
+            if self.flood_waits() {
                 self.pause(from, Pause::Flood, now);
             }
         }
@@ -457,7 +479,7 @@ impl Exchange {
                     }
                 }
                 Some(Pause::Flood) => {
-                    let room = self.set_stuck_deaf();
+                    let room = self.set_stuck_deaf(now);
                     let turn = &mut self.lanes[from.index()].turn.0;
                     *turn = room.clamp(1, STEP).min(*turn);
                 }
@@ -479,6 +501,11 @@ impl Exchange {
         }
     }
 
+    /// Whether who floods has to wait.
+    fn flood_waits(&self) -> bool {
+        self.awaited > 0 || self.most_are_crowded()
+    }
+
     fn most_are_crowded(&self) -> bool {
         let others = self.fabric.ports().len().saturating_sub(1);
         let listening = others.saturating_sub(self.deaf);
@@ -489,13 +516,18 @@ impl Exchange {
         if self.wait.is_zero() || self.lanes[from.index()].pause.is_some() {
             return;
         }
-        if matches!(why, Pause::Flood) && !self.somebody_floods() {
+        if matches!(why, Pause::Flood) && !self.somebody_floods() && self.trial_is_over(now) {
             for lane in self.lanes.iter_mut().filter(|lane| lane.crowded) {
                 lane.mark = lane.tally.sent;
             }
+            self.marked = now;
         }
         self.lanes[from.index()].pause = Some(why);
         self.pauses.push_back((now + self.wait, from));
+    }
+
+    fn trial_is_over(&self, now: Duration) -> bool {
+        now >= self.marked + self.wait * TRIAL
     }
 
     fn somebody_floods(&self) -> bool {
@@ -505,7 +537,7 @@ impl Exchange {
     }
 
     fn resume_senders_to(&mut self, port: PortId) {
-        let crowded = self.most_are_crowded();
+        let flood_waits = self.flood_waits();
         let Self {
             pauses,
             lanes,
@@ -516,7 +548,7 @@ impl Exchange {
             let lane = &mut lanes[from.index()];
             let stays = match lane.pause {
                 Some(Pause::On(on, _)) => on != port,
-                Some(Pause::Flood) => crowded,
+                Some(Pause::Flood) => flood_waits,
                 None => false,
             };
             if !stays {
@@ -537,9 +569,15 @@ impl Exchange {
         }
     }
 
-    /// Counts crowded ports as deaf that took nothing lately and have no room for another step;
-    /// returns how much room there is at each of the others.
-    fn set_stuck_deaf(&mut self) -> usize {
+    /// Once in [`TRIAL`] waits: counts crowded ports as deaf that took nothing and have no room for another
+    /// step, and others as slow that took little. Returns how much room there is at each of those
+    /// that are still waited for.
+    fn set_stuck_deaf(&mut self, now: Duration) -> usize {
+        let most = self.most_are_crowded();
+        let due = self.trial_is_over(now);
+        if due {
+            self.marked = now;
+        }
         let mut least = QUEUE;
         for place in 0..self.fabric.ports().len() {
             let port = self.fabric.ports()[place];
@@ -548,32 +586,39 @@ impl Exchange {
                 continue;
             }
             let room = QUEUE.saturating_sub(lane.queue.len());
-            let stuck = lane.tally.sent == lane.mark;
-            lane.mark = lane.tally.sent;
+            let took = lane.tally.sent - lane.mark;
+            let stuck = due && took == 0;
+            if due {
+                lane.mark = lane.tally.sent;
+                lane.slow |= lane.awaited && took < BRISK;
+            }
+            let slow = lane.slow;
             if stuck {
                 self.stuck.push(port);
             }
             if stuck && room <= STEP {
                 self.set_deaf(port);
-            } else {
+            } else if most || !slow {
                 least = least.min(room);
             }
+            self.recount(port);
         }
         least
     }
 
-    /// Keeps the count of crowded ports in step with a queue that has changed.
+    /// Keeps the counts of crowded ports in step with a queue that has changed.
     fn recount(&mut self, port: PortId) {
         let lane = &mut self.lanes[port.index()];
         let crowded = lane.queue.len() >= CROWDED && !lane.deaf;
-        if crowded != lane.crowded {
-            lane.crowded = crowded;
-            if crowded {
-                self.crowded += 1;
-            } else {
-                self.crowded -= 1;
-            }
-        }
+        lane.slow &= crowded;
+        let fullish = lane.awaited || lane.queue.len() >= FULLISH;
+        let awaited = crowded && fullish && !lane.slow;
+        self.crowded -= usize::from(lane.crowded);
+        self.awaited -= usize::from(lane.awaited);
+        lane.crowded = crowded;
+        lane.awaited = awaited;
+        self.crowded += usize::from(crowded);
+        self.awaited += usize::from(awaited);
     }
 }
 

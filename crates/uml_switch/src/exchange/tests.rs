@@ -153,6 +153,10 @@ impl Bench {
             self.exchange.crowded,
             lanes.iter().filter(|l| l.crowded).count()
         );
+        assert_eq!(
+            self.exchange.awaited,
+            lanes.iter().filter(|l| l.awaited).count()
+        );
         assert_eq!(self.exchange.deaf, lanes.iter().filter(|l| l.deaf).count());
         assert!(lanes.iter().all(|lane| lane.queue.len() <= CROWD));
         for lane in lanes {
@@ -310,6 +314,47 @@ fn who_floods_waits_only_for_most() {
     }
     assert!(bench.exchange.deaf() > 0, "the stuck ones");
     assert_eq!(bench.exchange.tally(Bench::port(4)).dropped(Drop::Full), 0);
+}
+
+#[test]
+fn who_floods_waits_for_one_that_reads() {
+    let mut bench = Bench::new(6, 100_000);
+    let before = bench.exchange.total().all_dropped();
+    bench.peers.room[5] = 0;
+    for _ in 0..1000 {
+        if bench.may_send(0) {
+            let turn = bench.exchange.turn(Bench::port(0));
+            bench.send(0, MacAddr::BROADCAST, turn);
+        }
+        bench.read(5, 5);
+        bench.wait(MS * 4);
+    }
+    assert_eq!(bench.exchange.total().all_dropped(), before);
+    let got = bench.peers.got[5].len();
+    assert!(got > 4000, "{got}");
+}
+
+#[test]
+fn who_reads_slowly_holds_no_flood_up() {
+    let mut bench = Bench::new(6, 1_000_000);
+    bench.peers.room[5] = 0;
+    let before = bench.exchange.total().received;
+    let mut paused = 0;
+    for _ in 0..1000 {
+        if bench.may_send(0) {
+            let turn = bench.exchange.turn(Bench::port(0));
+            bench.send(0, MacAddr::BROADCAST, turn);
+        } else {
+            paused += 1;
+        }
+        bench.read(5, 1);
+        bench.wait(MS * 4);
+    }
+    assert!(paused < 10, "{paused}");
+    assert!(bench.exchange.total().received - before > 60_000);
+    let slow = bench.exchange.tally(Bench::port(5)).dropped(Drop::Full);
+    let all = bench.exchange.total().dropped(Drop::Full);
+    assert!(slow > 0 && slow == all, "{slow} {all}");
 }
 
 #[test]
