@@ -246,15 +246,22 @@ impl Running {
     /// Panics with the console when it doesn't halt, or its script failed.
     #[track_caller]
     #[expect(clippy::must_use_candidate, reason = "that it halted is often all")]
-    pub fn halted(mut self) -> String {
+    pub fn halted(self) -> String {
+        self.halted_within(GUEST_PATIENCE)
+    }
+
+    /// As [`Running::halted`], for a guest that has much to do.
+    #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "that it halted is often all")]
+    pub fn halted_within(mut self, patience: Duration) -> String {
         let status = match self.try_wait() {
             Some(status) => Some(status),
-            None => cmd::wait_for(&mut self.child, GUEST_PATIENCE),
+            None => cmd::wait_for(&mut self.child, patience),
         };
         let console = self.console();
         let Some(status) = status else {
             panic!(
-                "guest {} has not halted after {GUEST_PATIENCE:?}:\n{console}",
+                "guest {} has not halted after {patience:?}:\n{console}",
                 self.umid
             );
         };

@@ -1,6 +1,6 @@
 //! TCP between two real guests.
 
-use std::{fs, path::Path, thread};
+use std::{fs, path::Path, thread, time::Duration};
 
 use testkit::guest::Guest;
 use uml_core::error::IoError;
@@ -12,6 +12,9 @@ use crate::{
 
 /// Mebibytes that are sent.
 const MEBIBYTES: u32 = 256;
+
+/// How long a transfer may take: a guest's kernel is slow where others want the processors.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Sends 256 MiB of zeros from one guest to another; returns mebibytes per second.
 ///
@@ -77,6 +80,6 @@ fn run_guests(share: &Path, device: &str, link: &str) {
     let mut to = Guest::new("bench-to", share, &receiver).arg(link).start();
     to.wait_for_file("listening");
     let from = Guest::new("bench-from", share, &sender).arg(link).start();
-    from.halted();
-    to.halted();
+    from.halted_within(PATIENCE);
+    to.halted_within(PATIENCE);
 }

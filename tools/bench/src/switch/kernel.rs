@@ -56,6 +56,18 @@ pub fn run(load: Load) -> Result<Outcome, Error> {
     outcome
 }
 
+/// Two ports with nothing between them.
+///
+/// # Errors
+/// A socket can't be made.
+pub fn pair() -> Result<Pair, Error> {
+    let (from, to) = sockets()?;
+    Ok(Pair {
+        from: Port::bare(from),
+        to: Port::bare(to),
+    })
+}
+
 fn sockets() -> Result<(OwnedFd, OwnedFd), Error> {
     // SEQPACKET costs what DGRAM costs, and tells of its end.
     let kind = SockType::SeqPacket;

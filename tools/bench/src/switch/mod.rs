@@ -8,6 +8,7 @@ pub mod kernel;
 pub mod load;
 pub mod port;
 pub mod process;
+mod queues;
 mod rows;
 pub mod tcp;
 pub mod trips;
@@ -26,8 +27,8 @@ use crate::{
         load::{Calls, Load, Outcome, Pair},
         process::{OLD, Recipe, Switch, VDE},
         rows::{
-            BESS, BY_VDE, COPIES, CPU, FULL, KEPT, KERNEL, LOSS, Measure, OPENED, RATE, RESIDENT,
-            RETRANSMITS, Row, SPIN, THROUGHPUT, TRANSFER, TRIP,
+            BESS, BY_VDE, COPIES, CPU, DIRECT, FULL, KEPT, KERNEL, LOSS, Measure, OPENED, RATE,
+            RESIDENT, RETRANSMITS, Row, SPIN, THROUGHPUT, TRANSFER, TRIP,
         },
         tcp::FarEnd,
     },
@@ -48,7 +49,11 @@ pub fn run(options: &Options, switch: &cli::Switch, report: &mut Report) -> Resu
     let recipes = Recipe::all(options)?;
     for row in rows {
         let runs = options.runs.unwrap_or(row.runs);
-        let series = measure(&recipes, row.measure, time, runs);
+        let run = || measure(&recipes, row.measure, time, runs);
+        let series = match row.queue {
+            Some(frames) => queues::with(frames, run)?,
+            None => run(),
+        };
         report.add(row.plan, series)?;
     }
     Ok(())
@@ -69,6 +74,11 @@ fn measure(recipes: &[Recipe], measure: Measure, time: Duration, runs: usize) ->
         };
         contenders.push(Contender::new(KERNEL, move |_| {
             Ok(figures(RATE, &kernel::run(load)?))
+        }));
+    }
+    if let Measure::Trips(count) = measure {
+        contenders.push(Contender::new(DIRECT, move |_| {
+            Ok(vec![trip(&kernel::pair()?, count)?])
         }));
     }
     interleave(contenders, runs)
@@ -111,10 +121,7 @@ fn run_one(recipe: &Recipe, measure: Measure, time: Duration) -> Result<Figures,
     match measure {
         Measure::Pairs { pairs, load, .. } => run_pairs(&switch, pairs, load),
         Measure::Crowd { senders, load } => run_crowd(&switch, senders, load),
-        Measure::Trips(count) => {
-            let median = trips::median(&Pair::plug(&switch)?, count)?;
-            Ok(vec![(TRIP, seconds(median) * 1e6)])
-        }
+        Measure::Trips(count) => Ok(vec![trip(&Pair::plug(&switch)?, count)?]),
         Measure::Broadcast { ports, window } => {
             let outcome = broadcast::run(&switch, ports, window, time)?;
             Ok(figures(COPIES, &outcome))
@@ -180,10 +187,13 @@ fn run_beside_idle(switch: &Switch, ports: usize, load: Load) -> Result<Figures,
         .collect::<Result<Vec<_>, _>>()?;
     let mut figures = figures(RATE, &load::run(|| switch.cpu(), &pair, load)?);
     let [pair] = &pair;
-    let median = trips::median(pair, 1000)?;
+    figures.push(trip(pair, 1000)?);
     drop(idle);
-    figures.push((TRIP, seconds(median) * 1e6));
     Ok(figures)
+}
+
+fn trip(pair: &Pair, count: u64) -> Result<(Metric, f64), Error> {
+    Ok((TRIP, seconds(trips::median(pair, count)?) * 1e6))
 }
 
 fn open_ports(switch: &Switch, count: usize) -> Result<Figures, Error> {

@@ -26,6 +26,8 @@ pub(super) const TRANSFER: Metric = Metric::new("transfer", "MiB/s", 1);
 
 /// The relay's name in the tables.
 pub(super) const KERNEL: &str = "kernel";
+/// Two ends of one pair of sockets, nothing between them: the least that a round trip can take.
+pub(super) const DIRECT: &str = "no switch";
 /// Ours with a busy poll.
 pub(super) const SPIN: &str = "ours --spin";
 
@@ -40,6 +42,8 @@ pub(super) const FULL: usize = 1514;
 pub(super) struct Row {
     pub(super) plan: Plan,
     pub(super) runs: usize,
+    /// How many frames the kernel queues towards a socket that isn't connected; none: as it is.
+    pub(super) queue: Option<u32>,
     pub(super) measure: Measure,
 }
 
@@ -88,6 +92,7 @@ fn row(name: &str, title: &str, measure: Measure, targets: &[Target]) -> Row {
             targets: targets.to_vec(),
         },
         runs: 5,
+        queue: None,
         measure,
     }
 }
@@ -102,6 +107,7 @@ pub(super) fn all(time: Duration) -> Vec<Row> {
         time,
     };
     let mut rows = pairs(plain);
+    rows.extend(pairs(plain).into_iter().map(with_long_queues));
     rows.extend(broadcasts());
     rows.extend(deaf(plain));
     rows.push(row(
@@ -111,6 +117,7 @@ pub(super) fn all(time: Duration) -> Vec<Row> {
         &[Target::within(OPENED, 1.0), Target::within(RESIDENT, 16.0)],
     ));
     rows.extend(tcp());
+    rows.extend(tcp().into_iter().take(2).map(with_long_queues));
     rows.extend(idle(plain));
     rows
 }
@@ -162,6 +169,14 @@ fn tcp() -> Vec<Row> {
         ],
     ));
     rows
+}
+
+/// The row on a host whose queues are as long as systemd makes them.
+fn with_long_queues(mut row: Row) -> Row {
+    row.plan.name = row.plan.name.replacen("switch-", "switch-512-", 1);
+    row.plan.title += ", net.unix.max_dgram_qlen = 512";
+    row.queue = Some(512);
+    row
 }
 
 fn pairs(plain: Load) -> Vec<Row> {
