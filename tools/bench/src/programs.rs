@@ -69,10 +69,22 @@ pub fn command(program: impl AsRef<Path>) -> Command {
 /// # Errors
 /// The command can't be started, or ends with an error.
 pub fn time(command: &mut Command) -> Result<Cost, Error> {
-    let usage = || getrusage(UsageWho::RUSAGE_CHILDREN).map_err(Error::system("reading CPU times"));
+    measure(UsageWho::RUSAGE_CHILDREN, || run(command))
+}
+
+/// Runs `work` in this thread and measures it.
+///
+/// # Errors
+/// Those of `work`.
+pub fn time_here(work: impl FnOnce() -> Result<(), Error>) -> Result<Cost, Error> {
+    measure(UsageWho::RUSAGE_THREAD, work)
+}
+
+fn measure(who: UsageWho, work: impl FnOnce() -> Result<(), Error>) -> Result<Cost, Error> {
+    let usage = || getrusage(who).map_err(Error::system("reading CPU times"));
     let before = usage()?;
     let start = Instant::now();
-    run(command)?;
+    work()?;
     let wall = start.elapsed();
     let after = usage()?;
     Ok(Cost {

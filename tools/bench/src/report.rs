@@ -180,6 +180,18 @@ pub struct Plan {
     pub targets: Vec<Target>,
 }
 
+impl Plan {
+    /// A row of that name, with its title and targets.
+    #[must_use]
+    pub fn new(name: &str, title: &str, targets: &[Target]) -> Self {
+        Self {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            targets: targets.to_vec(),
+        }
+    }
+}
+
 /// Everything that is measured in this run.
 #[derive(Debug, Default)]
 pub struct Report {

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, FileTimes, OpenOptions},
-    io::ErrorKind,
+    io::{ErrorKind, Write as _},
     os::unix::{ffi::OsStrExt as _, fs::FileExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -14,7 +14,7 @@ use uml_core::error::IoError;
 
 use crate::{
     error::Error,
-    programs::{self, command},
+    programs::{self, Cost, command},
 };
 
 /// Images are made, compared and read in pieces of this size, in bytes.
@@ -36,6 +36,30 @@ pub(super) struct Disk {
     pub(super) data_every: usize,
     /// What the COW file changes.
     pub(super) changes: Changes,
+}
+
+impl Disk {
+    /// Whether it has no holes.
+    pub(super) const fn is_dense(self) -> bool {
+        self.data_every == 1
+    }
+}
+
+/// Writes a file of the disk's length, the same bytes over and over, and measures that.
+///
+/// # Errors
+/// It can't be written.
+pub(super) fn write_alone(path: &Path, disk: Disk) -> Result<Cost, Error> {
+    // The length of a write that was found to be the fastest.
+    let window = vec![0x5a; WINDOW / 4];
+    programs::time_here(|| {
+        let mut file = File::create(path).map_err(IoError::at("creating", path))?;
+        for _ in 0..disk.windows * 4 {
+            file.write_all(&window)
+                .map_err(IoError::at("writing", path))?;
+        }
+        Ok(())
+    })
 }
 
 /// What a COW file changes. Changed sectors hold random data.

@@ -22,7 +22,7 @@ use crate::{
 };
 use images::{Disk, Images};
 use loopfs::LoopFs;
-use rows::{CP, Durability, Measure, NEW_SPACE, OLD, QEMU, REFLINK, SYSTEM, USER, WALL};
+use rows::{CP, Durability, Measure, NEW_SPACE, OLD, QEMU, REFLINK, SYSTEM, USER, WALL, WRITE};
 
 /// Runs the rows that were asked for.
 ///
@@ -128,7 +128,17 @@ impl Bench {
                 Ok(figures(cost))
             })
         });
-        Ok(interleave(contenders.collect(), self.runs))
+        let mut contenders: Vec<_> = contenders.collect();
+        if disk.is_dense() && durability == Durability::Cached {
+            contenders.push(Contender::new(WRITE, |_| {
+                images::remove(&target)?;
+                settle(&target)?;
+                let cost = images::write_alone(&target, disk)?;
+                images::remove(&target)?;
+                Ok(figures(cost))
+            }));
+        }
+        Ok(interleave(contenders, self.runs))
     }
 
     /// A merge into the backing file by ours, the 2007 tool, and qemu-img.

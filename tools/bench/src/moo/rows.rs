@@ -13,6 +13,8 @@ pub(super) const NEW_SPACE: Metric = Metric::new("new space", "MiB", 0);
 pub(super) const OLD: &str = "2007";
 pub(super) const CP: &str = "cp";
 pub(super) const QEMU: &str = "qemu-img";
+/// Writing as many bytes, read from nowhere, to a new file: what the kernel lets one file take in.
+pub(super) const WRITE: &str = "write alone";
 
 /// The disks of the rows.
 const DENSE_RANDOM: Disk = Disk {
@@ -74,11 +76,7 @@ const fn at_most(times: f64, whom: &'static str) -> Target {
 
 fn row(name: &str, title: &str, measure: Measure, targets: &[Target]) -> Row {
     Row {
-        plan: Plan {
-            name: name.to_owned(),
-            title: title.to_owned(),
-            targets: targets.to_vec(),
-        },
+        plan: Plan::new(name, title, targets),
         runs: 5,
         measure,
     }

@@ -86,11 +86,7 @@ const fn at_least(metric: Metric, least: f64, whom: &'static str) -> Target {
 
 fn row(name: &str, title: &str, measure: Measure, targets: &[Target]) -> Row {
     Row {
-        plan: Plan {
-            name: name.to_owned(),
-            title: title.to_owned(),
-            targets: targets.to_vec(),
-        },
+        plan: Plan::new(name, title, targets),
         runs: 5,
         queue: None,
         measure,
