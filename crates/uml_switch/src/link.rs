@@ -8,6 +8,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::epoll::{Epoll, EpollEvent, EpollFlags},
     unistd,
 };
@@ -51,8 +52,6 @@ pub(crate) struct Link {
     pub(crate) readable: bool,
     /// It stands in the list of ports to be served.
     pub(crate) queued: bool,
-    /// The other end of a connection sends no more: an empty packet is its end.
-    pub(crate) ended: bool,
     socket: OwnedFd,
     /// The system tells when there is room.
     armed: bool,
@@ -129,7 +128,6 @@ impl Links {
             control: None,
             readable: false,
             queued: false,
-            ended: false,
             socket,
             armed: false,
             muted: false,
@@ -232,13 +230,14 @@ impl Links {
             Kind::SendOnly => Ok(0),
         };
         match received {
-            Ok(count) if link.kind == Kind::Packet => {
-                let empty = (0..count).find(|index| arena.frame(*index).is_empty());
-                match empty {
-                    // An empty packet alone doesn't tell.
-                    Some(index) if link.ended => Received::End(index),
-                    _ if count < limit => Received::Last(count),
-                    _ => Received::Some(count),
+            Ok(count) if count == limit && link.kind == Kind::Packet => {
+                // Behind the end of a connection there are empty packets without end.
+                let frames = (0..count).rposition(|index| !arena.frame(index).is_empty());
+                let frames = frames.map_or(0, |last| last + 1);
+                if frames < count && has_ended(&link.socket) {
+                    Received::End(frames)
+                } else {
+                    Received::Some(count)
                 }
             }
             Ok(count) if count < limit => Received::Last(count),
@@ -283,6 +282,15 @@ impl Wire for Links {
             },
         }
     }
+}
+
+/// Linux's `POLLRDHUP`: the other end sends no more.
+const RDHUP: PollFlags = PollFlags::from_bits_retain(0x2000);
+
+/// Whether the other end of a connection sends no more.
+fn has_ended(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), RDHUP)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
 /// Has the system know what is wanted of a link.

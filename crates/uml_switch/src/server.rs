@@ -316,7 +316,6 @@ impl Server {
         }
         if let Some(link) = self.links.get_mut(port) {
             link.readable = true;
-            link.ended |= events.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
             if self.exchange.may_send(port, self.now) {
                 self.make_ready(port);
             } else {

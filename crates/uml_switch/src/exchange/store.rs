@@ -6,6 +6,9 @@ pub(super) const MAX_BYTES: usize = 64 << 20;
 /// Buffers up to this size are kept for the next frame.
 const KEPT_LEN: usize = 2048;
 
+/// How many buffers are kept at most: 8 MiB of them.
+const KEPT: usize = 4096;
+
 /// A frame in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameId(u32);
@@ -19,6 +22,9 @@ struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     slots: Vec<Slot>,
+    /// Free slots with a buffer.
+    kept: Vec<u32>,
+    /// Free slots without one.
     free: Vec<u32>,
     bytes: usize,
 }
@@ -29,7 +35,7 @@ impl Store {
         if self.bytes + frame.len() > MAX_BYTES {
             return None;
         }
-        let id = if let Some(id) = self.free.pop() {
+        let id = if let Some(id) = self.kept.pop().or_else(|| self.free.pop()) {
             id
         } else {
             self.slots.push(Slot::default());
@@ -57,14 +63,42 @@ impl Store {
         slot.holders -= 1;
         if slot.holders == 0 {
             self.bytes -= slot.bytes.len();
-            slot.bytes.clear();
-            slot.bytes.shrink_to(KEPT_LEN);
-            self.free.push(id.0);
+            if self.kept.len() < KEPT {
+                slot.bytes.clear();
+                slot.bytes.shrink_to(KEPT_LEN);
+                self.kept.push(id.0);
+            } else {
+                slot.bytes = Vec::new();
+                self.free.push(id.0);
+            }
         }
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_of_frames_leaves_few_buffers() {
+        let mut store = Store::default();
+        for _ in 0..3 {
+            let ids: Vec<_> = (0..3 * KEPT)
+                .filter_map(|_| store.keep(&[7; 1500]))
+                .collect();
+            assert_eq!(ids.len(), 3 * KEPT);
+            for id in ids {
+                store.release(id);
+            }
+            assert_eq!(store.bytes(), 0);
+            assert_eq!(store.slots.len(), 3 * KEPT);
+            let capacity: usize = store.slots.iter().map(|slot| slot.bytes.capacity()).sum();
+            assert!(capacity <= KEPT * KEPT_LEN, "{capacity}");
+        }
     }
 }
