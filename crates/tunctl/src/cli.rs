@@ -1,6 +1,12 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    mem,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{
     ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser,
@@ -219,13 +225,46 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
         .map_or_else(|| "tunctl".into(), |name| name.to_string_lossy())
         .into_owned();
     let parsed = Cli::command()
-        .try_get_matches_from(args)
+        .try_get_matches_from(keep_equals_signs(args))
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (cli, matches)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return Err(refuse(&error, &program)),
     };
     request(cli, &matches).map_err(|what| usage(&what, &program))
+}
+
+/// To getopt `-t=x` names the device `=x`. clap takes one sign away, so it gets one more.
+fn keep_equals_signs(args: Vec<OsString>) -> Vec<OsString> {
+    const WITH_VALUE: &[u8] = b"ugtdf";
+    // The program's name is no option either.
+    let mut is_value = true;
+    let mut are_words = false;
+    let keep = |arg: OsString| {
+        if mem::take(&mut is_value) || are_words {
+            return arg;
+        }
+        are_words = arg == "--";
+        let letters = match arg.as_bytes() {
+            [b'-', letters @ ..] if !letters.starts_with(b"-") => letters,
+            _ => return arg,
+        };
+        let option = letters
+            .iter()
+            .position(|letter| WITH_VALUE.contains(letter));
+        let Some(value) = option.map(|option| option + 1) else {
+            return arg;
+        };
+        is_value = value == letters.len();
+        if letters.get(value) != Some(&b'=') {
+            return arg;
+        }
+        let mut bytes = arg.into_vec();
+        // Behind the dash.
+        bytes.insert(value + 1, b'=');
+        OsString::from_vec(bytes)
+    };
+    args.into_iter().map(keep).collect()
 }
 
 /// `Err` holds what is wrong: nothing where the usage text says it all.

@@ -77,6 +77,21 @@ fn devices_are_made_and_deleted() {
         "the later name counts",
         runs(&["-t a", "-t b", "-d a -t b", "-t x -d a"]),
     );
+    same(
+        "tunctl",
+        "an equals sign belongs to the value",
+        runs(&[
+            "-t=x",
+            "-bt=y",
+            "-t -u=0",
+            "-d=x",
+            "-u=0",
+            "-b -g=0",
+            "-t ==",
+            "-t== -t z",
+            "-u 0 -t=w=",
+        ]),
+    );
 }
 
 #[test]

@@ -18,14 +18,11 @@ use std::{
 };
 
 use conformance::{Sandbox, differs, same};
-use nix::{
-    mount::{MsFlags, mount},
-    sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
-};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use testkit::{
     PATIENCE, bins,
     cmd::wait_for,
-    netns::{ip, isolated},
+    netns::{empty, ip, isolated, without_ipv6},
 };
 
 /// The end of a call, and what came along.
@@ -39,15 +36,8 @@ struct Called {
 fn on_a_host(test: impl FnOnce() + Send) {
     let _ = bins::installed("ifconfig", "net-tools");
     isolated(|| {
-        mount(
-            Some("run"),
-            "/run",
-            Some("tmpfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .unwrap();
-        fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        empty("/run");
+        without_ipv6();
         for words in [
             "link add eth0 type veth peer name eth1",
             "link set eth0 up",

@@ -460,7 +460,14 @@ fn refused_requests() {
                 sandbox.saw("closed", matches!(end, Ok(0)));
                 saw_log(sandbox, &mut switch);
             },
-            |_, ours| {
+            |reference, ours| {
+                assert!(reference.contains(complaint), "{reference}");
+                // It stays open, or complaints of other causes follow.
+                assert!(
+                    reference.contains("closed\n  false\n")
+                        || reference.contains("No port associated"),
+                    "{reference}"
+                );
                 assert!(ours.contains("closed\n  true\n"), "{ours}");
                 assert!(ours.contains(complaint), "{ours}");
                 assert!(!ours.contains("associated"), "{ours}");

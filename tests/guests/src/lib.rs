@@ -6,13 +6,13 @@
     reason = "helpers of tests fail by panicking; each one's doc says on what"
 )]
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{os::unix::fs::symlink, path::Path, process::Command};
 
-use nix::mount::{MsFlags, mount};
 use tempfile::TempDir;
 use testkit::{
     bins::{installed, ours},
     cmd::run,
+    netns::{empty, without_ipv6},
 };
 
 /// Panics with what `e2fsck -fn` said unless the file system in this image is clean.
@@ -52,16 +52,6 @@ pub fn path_with_uml_net() -> TempDir {
 ///
 /// Panics when the system refuses.
 pub fn prepare_host() {
-    mount(
-        Some("run"),
-        "/run",
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some("mode=755"),
-    )
-    .expect("a /run of the test's own");
-    for group in ["all", "default"] {
-        let path = format!("/proc/sys/net/ipv6/conf/{group}/disable_ipv6");
-        fs::write(path, "1").expect("no IPv6");
-    }
+    empty("/run");
+    without_ipv6();
 }

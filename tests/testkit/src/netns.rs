@@ -1,6 +1,6 @@
 //! Network namespaces of a test's own.
 
-use std::{process::Command, thread};
+use std::{fs, process::Command, thread};
 
 use nix::{
     mount::{MsFlags, mount},
@@ -34,6 +34,30 @@ pub fn enter() {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
     mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).expect("mounting /sys");
     ip("link set lo up");
+}
+
+/// Mounts an empty folder in memory over this one, for the calling thread and what it starts; others
+/// than root may read it. Panics without a mount namespace of the test's own, as by [`isolated`].
+#[track_caller]
+pub fn empty(folder: &str) {
+    let options = Some("mode=755");
+    mount(
+        Some("test"),
+        folder,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        options,
+    )
+    .unwrap_or_else(|error| panic!("an empty {folder}: {error}"));
+}
+
+/// Keeps the kernel from making IPv6 addresses of its own in this network namespace, whose comings
+/// and goings would be seen among a test's. Panics where the kernel has no IPv6.
+pub fn without_ipv6() {
+    for group in ["all", "default"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{group}/disable_ipv6");
+        fs::write(path, "1").expect("no IPv6");
+    }
 }
 
 /// Runs `ip WORDS…` and returns what it printed. Panics when it fails.

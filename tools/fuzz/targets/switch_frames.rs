@@ -19,7 +19,7 @@ use uml_switch::{
 
 const MOST_PORTS: usize = 12;
 /// So many frames and bytes come from one input at most.
-const MOST_FRAMES: usize = 20_000;
+const MOST_FRAMES: usize = 6000;
 const MOST_BYTES: usize = 80 << 20;
 /// More than the addresses that frames come from here.
 const ROOMY_TABLE: u32 = 64;

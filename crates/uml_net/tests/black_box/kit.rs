@@ -29,7 +29,7 @@ use testkit::{
     PATIENCE,
     bins::installed,
     cmd::{run, wait_for},
-    netns::{ip, isolated},
+    netns::{empty, ip, isolated, without_ipv6},
     until,
 };
 use uml_core::tuntap::Device;
@@ -121,14 +121,7 @@ pub(crate) fn on_a_host(test: impl FnOnce(&Kit) + Send) {
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in("/tmp")
             .unwrap();
-        mount(
-            Some("run"),
-            "/run",
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("mode=755"),
-        )
-        .unwrap();
+        empty("/run");
         // Tests of the policy write to this /etc.
         for name in ["upper", "work"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -147,18 +140,9 @@ pub(crate) fn on_a_host(test: impl FnOnce(&Kit) + Send) {
         .unwrap();
         fs::write("/etc/resolv.conf", "# a comment\nnameserver 192.0.2.53\n").unwrap();
         // Anybody may open the tun driver's device, as udev has it.
-        mount(
-            Some("tun"),
-            "/dev/net",
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("mode=755"),
-        )
-        .unwrap();
+        empty("/dev/net");
         device("/dev/net/tun", 10, 200);
-        // Addresses that the kernel makes up by itself come and go at times of their own.
-        fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
-        fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        without_ipv6();
         for words in [
             "link add eth0 type veth peer name wire",
             "link set wire up",

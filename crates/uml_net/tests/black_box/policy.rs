@@ -6,9 +6,7 @@ use std::{
     process::Command,
 };
 
-use nix::mount::{MsFlags, mount};
-use testkit::{bins::installed, cmd::run};
-
+use testkit::{bins::installed, cmd::run, netns::empty};
 use uml_core::tuntap::Device;
 
 use crate::kit::{As, NOBODY, Out, Snapshot, device, on_a_host, sysctl};
@@ -172,14 +170,7 @@ fn a_wrong_policy_allows_nothing() {
 fn refusals_are_logged() {
     on_a_host(|kit| {
         // A /dev of the test's own, for a socket in it.
-        mount(
-            Some("dev"),
-            "/dev",
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("mode=755"),
-        )
-        .unwrap();
+        empty("/dev");
         device("/dev/null", 1, 3);
         let log = UnixDatagram::bind("/dev/log").unwrap();
         log.set_nonblocking(true).unwrap();

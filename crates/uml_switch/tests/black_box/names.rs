@@ -120,4 +120,13 @@ fn what_a_client_writes_into_the_log_is_harmless() {
     lab.switch.wait_for("clear");
     let log = lab.switch.log();
     assert!(!log.contains('\x1b') && !log.contains("\nCaught"), "{log}");
+    // Nor with the path of the socket that frames are to go to.
+    let nowhere = path_address(&lab.path("\x1b[2J\nCaught signal 9"));
+    refused(&lab, &nowhere);
+    let said = lab.switch.errors();
+    assert!(said.contains("a guest is refused"), "{said}");
+    assert!(
+        !said.contains('\x1b') && !said.contains("\nCaught"),
+        "{said}"
+    );
 }
