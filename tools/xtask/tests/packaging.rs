@@ -93,6 +93,34 @@ fn the_shell_takes_the_scripts() {
     }
 }
 
+#[test]
+fn all_name_one_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (file, line) in [
+        (
+            "debian/changelog",
+            format!("uml-utilities-rs ({version}-1) "),
+        ),
+        ("CHANGELOG.md", format!("## {version} (")),
+        (
+            "rpm/uml-utilities-rs.spec",
+            format!("%{{!?version_: %global version_ {version}}}"),
+        ),
+    ] {
+        let text = fs::read_to_string(packaging(file)).unwrap();
+        assert!(
+            text.lines().any(|l| l.starts_with(&line)),
+            "{file}: no {line}"
+        );
+    }
+    let spec = fs::read_to_string(packaging("rpm/uml-utilities-rs.spec")).unwrap();
+    let newest = spec.lines().skip_while(|line| *line != "%changelog").nth(1);
+    assert!(
+        newest.unwrap().ends_with(&format!(" - {version}-1")),
+        "{newest:?}"
+    );
+}
+
 /// Puts a folder or file in the place of another, for this thread's mount namespace.
 fn bind(from: &Path, to: &str) {
     let mut mount = Command::new(installed("mount", "mount"));
