@@ -145,6 +145,24 @@ fn unreadable_files_are_named() {
 }
 
 #[test]
+fn what_is_no_disk_holds_nobody_up() {
+    let place = Place::new(&Disk::busy(1));
+    // Nobody writes into it: opened as a file is, it would be waited for.
+    mkfifo(&place.at("pipe"), Mode::S_IRWXU).unwrap();
+    for (args, what) in [
+        (["-b", "back", "pipe", "new"], "COW file 'pipe'"),
+        (["-b", "pipe", "cow", "new"], "backing file 'pipe'"),
+        (["-b", "back", "/dev/zero", "new"], "COW file '/dev/zero'"),
+    ] {
+        let finished = place.moo(&args);
+        let why = "neither a regular file nor a block device";
+        assert_eq!(finished.err(), format!("uml_moo: opening {what}: {why}\n"));
+        assert_eq!(finished.code(), 1);
+    }
+    assert_eq!(place.names(), ["back", "cow", "pipe"]);
+}
+
+#[test]
 fn a_read_error_leaves_no_image() {
     let place = Place::new(&Disk::busy(2));
     fs::write(place.at("new"), "old").unwrap();
