@@ -86,7 +86,7 @@ impl Geometry {
         self.size.div_ceil(u64::from(self.sector_size))
     }
 
-    /// Where the bitmap begins.
+    /// Where the bitmap begins, in bytes from the beginning of the file.
     #[must_use]
     pub const fn bitmap_offset(&self) -> u64 {
         self.bitmap_offset
@@ -108,7 +108,8 @@ impl Geometry {
         self.sectors().div_ceil(8)
     }
 
-    /// Where the data area begins: sector N is at this offset plus N sector sizes.
+    /// Where the data area begins, in bytes from the beginning of the file: sector N is at this
+    /// offset plus N sector sizes.
     #[must_use]
     pub const fn data_offset(&self) -> u64 {
         self.data_offset

@@ -166,7 +166,7 @@ impl Request {
 /// the clients of twenty years have read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// 0, or what went wrong.
+    /// 0, or what went wrong, as it came: mostly a negated error number of the guest's kernel.
     pub err: u32,
     /// Whether another piece follows.
     pub more: bool,

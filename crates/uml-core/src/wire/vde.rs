@@ -35,7 +35,7 @@ impl Wish {
         }
     }
 
-    /// The type that asks for it.
+    /// The request's type that asks for it, of the shape that [`Wish`] tells.
     #[must_use]
     pub const fn to_kind(self) -> u32 {
         match self {
