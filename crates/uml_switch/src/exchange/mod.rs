@@ -41,7 +41,7 @@ pub const CROWDED: usize = 32;
 /// With how many waiting frames a port is waited for by those who flood, even if it is the only one.
 pub const FULLISH: usize = QUEUE / 2;
 
-/// How many frames such a port takes at least in [`TRIAL`] waits: who reads more slowly holds up
+/// How many frames such a port takes at least in `TRIAL` waits: who reads more slowly holds up
 /// nobody's broadcasts, and loses what its queue can't hold.
 pub const BRISK: u64 = 16;
 
