@@ -21,16 +21,16 @@ use nix::{
     unistd,
 };
 use uml_core::{
-    frame::{Addresses, MAX_LEN, MacAddr},
+    frame::MAX_LEN,
     sys::{batch::Arena, signals::is_ignored},
     wire::{sockaddr::Sockaddr, switch::Oldest},
 };
 
 use crate::{
     callers::{Callers, Dialect},
-    exchange::{Drop, Exchange, Watcher},
-    fabric::{Learned, MAX_BATCH, PortId},
-    link::{Links, Received},
+    exchange::Exchange,
+    fabric::{MAX_BATCH, PortId},
+    link::Links,
     listen::OwnPath,
     log::{Level, Log},
     peer::Allowed,
@@ -38,6 +38,8 @@ use crate::{
 };
 
 mod plug;
+mod serve;
+mod tell;
 
 /// How many events are taken from the system at once.
 const EVENTS: usize = 256;
@@ -325,118 +327,6 @@ impl Server {
         }
     }
 
-    fn make_ready(&mut self, port: PortId) {
-        if let Some(link) = self.links.get_mut(port) {
-            if link.readable && !link.queued {
-                link.queued = true;
-                self.ready.push_back(port);
-            }
-        }
-    }
-
-    /// One turn for everybody who has sent something.
-    fn serve_all(&mut self) {
-        for _ in 0..self.ready.len() {
-            if let Some(port) = self.ready.pop_front() {
-                if let Some(link) = self.links.get_mut(port) {
-                    link.queued = false;
-                }
-                self.serve(port);
-            }
-        }
-        if self.shared.as_ref().is_some_and(|shared| shared.readable) {
-            self.serve_shared();
-        }
-        while let Some(port) = self.exchange.take_resumed() {
-            self.make_ready(port);
-        }
-        while let Some(port) = self.exchange.take_gone() {
-            self.unplug(port);
-        }
-    }
-
-    fn serve(&mut self, port: PortId) {
-        if self.links.get(port).is_none_or(|link| !link.readable)
-            || !self.exchange.may_send(port, self.now)
-        {
-            return;
-        }
-        let limit = self.exchange.turn(port);
-        let received = self.links.receive(port, &mut self.arena, limit);
-        let (Received::Some(count) | Received::Last(count) | Received::End(count)) = received;
-        if let Some(link) = self.links.get_mut(port) {
-            link.readable = matches!(received, Received::Some(_));
-        }
-        self.forward(port, 0, count);
-        match received {
-            Received::Some(_) => self.make_ready(port),
-            Received::Last(_) => self.links.mute(port, false),
-            Received::End(_) => self.unplug(port),
-        }
-    }
-
-    /// Forwards the arena's frames from `first` to `end` as this port's.
-    fn forward(&mut self, port: PortId, first: usize, end: usize) {
-        if first == end {
-            return;
-        }
-        let Self {
-            arena,
-            exchange,
-            links,
-            log,
-            shown,
-            now,
-            ..
-        } = self;
-        for index in first..end {
-            if arena.is_cut(index) {
-                exchange.refuse(Some(port), Drop::Giant);
-            }
-        }
-        let frames = (first..end)
-            .filter(|index| !arena.is_cut(*index))
-            .map(|index| arena.frame(index));
-        let mut watch = Watch {
-            log,
-            shown,
-            now: *now,
-        };
-        exchange.forward(port, frames, *now, links, &mut watch);
-    }
-
-    fn serve_shared(&mut self) {
-        let Some(shared) = &mut self.shared else {
-            return;
-        };
-        let received = self
-            .arena
-            .receive_with_senders(shared.socket.as_fd(), MAX_BATCH);
-        let count = received.unwrap_or(0);
-        shared.readable = count == MAX_BATCH;
-        let mut first = 0;
-        while first < count {
-            // Frames in a row from one guest go as one batch.
-            let sender = self.arena.sender(first);
-            let mut end = first + 1;
-            while end < count && self.arena.sender(end) == sender {
-                end += 1;
-            }
-            let known = self.shared.as_ref().zip(sender);
-            match known.and_then(|(shared, sender)| shared.senders.get(&sender).copied()) {
-                Some(port) => self.forward(port, first, end),
-                None => {
-                    for _ in first..end {
-                        self.exchange.refuse(None, Drop::Stranger);
-                        let text = "Unknown connection for packet, shouldn't happen.";
-                        self.log.address(self.now, text);
-                    }
-                }
-            }
-            first = end;
-        }
-    }
-
     fn look_at_the_clock(&mut self) {
         let Some(deadline) = self.deadline() else {
             return;
@@ -502,78 +392,11 @@ impl Server {
         self.ending = Some(ending);
     }
 
-    /// Logs what became of the frames.
-    fn tell_counts(&mut self) {
-        let total = self.exchange.total();
-        self.log.say(format_args!(
-            "{} ports, {} addresses, frames: {total}, {} waiting",
-            self.exchange.fabric().ports().len(),
-            self.exchange.fabric().table().len(),
-            self.exchange.waiting(),
-        ));
-        for (port, link) in self.links.iter() {
-            self.log.say(format_args!(
-                "port {} ({}): {}",
-                link.number,
-                link.name,
-                self.exchange.tally(port)
-            ));
-        }
-    }
-
     fn oldest(&self) -> Oldest {
         if self.shared.is_some() {
             Oldest::V0
         } else {
             Oldest::V1
-        }
-    }
-}
-
-/// Writes what the exchange tells to the log.
-struct Watch<'a> {
-    log: &'a mut Log,
-    shown: &'a [u32],
-    now: Duration,
-}
-
-impl Watch<'_> {
-    fn shown(&self, port: PortId) -> u32 {
-        self.shown.get(port.index()).copied().unwrap_or_default()
-    }
-}
-
-impl Watcher for Watch<'_> {
-    fn learned(&mut self, port: PortId, mac: MacAddr, news: Learned) {
-        if !self.log.shows(Level::Normal) {
-            return;
-        }
-        let new = self.shown(port);
-        if let Learned::Moved(old) = news {
-            let old = self.shown(old);
-            self.log.address(
-                self.now,
-                format_args!(" Addr: {mac} New port {new} old port {old}"),
-            );
-        } else {
-            self.log
-                .address(self.now, format_args!(" Addr: {mac} New port {new}"));
-        }
-    }
-
-    fn flooded(&mut self, port: PortId, frame: &[u8]) {
-        if !self.log.shows(Level::Frames) {
-            return;
-        }
-        match Addresses::of(frame) {
-            Some(Addresses { destination, .. }) if !destination.is_group() => {
-                let number = self.shown(port);
-                self.log.frame(
-                    self.now,
-                    format_args!("unknown Addr: {destination} from port {number}"),
-                );
-            }
-            _ => {}
         }
     }
 }

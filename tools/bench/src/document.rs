@@ -55,8 +55,28 @@ every other work on the machine changes.
 
 const SWITCH: &str = "
 `cpu` is the switch's CPU time for each frame that arrived. `kernel` is a thread that only receives
-and sends batches: the least that a switch can take. `loss` is what didn't arrive at a receiver that
-reads all the time.
+and sends batches: the least that a switch can take. `no switch` is a pair of sockets without one.
+`loss` is what didn't arrive at a receiver that reads all the time.
+";
+
+const LIMITS: &str = "
+## Where a target is missed, and what the limit is
+
+- **A new image of 1 GiB against the 2007 tool.** Writing 1 GiB to a new file and reading nothing
+  (`write alone`) takes most of the time already: the kernel lets one write at a time into a file.
+  Reading and composing go on beside it, on the second processor.
+- **CPU a frame with the kernel's default queue.** A daemon guest doesn't connect its socket, so the
+  kernel queues 10 frames for it (`net.unix.max_dgram_qlen`). On two processors that the sender, the
+  receiver and the switch share, the receiver is woken by each frame, takes the processor from the
+  switch, and sleeps again: a quarter of the switch's time is spent there
+  (`perf record -e cpu-clock`: `finish_task_switch` 15–29 %, wake-ups 9–12 %, this program's own code
+  5 %). systemd raises the queue to 512 on the hosts that it runs: the rows `switch-512-…` have that, and
+  come to the kernel's own cost. Without systemd: `sysctl net.unix.max_dgram_qlen=512` before guests
+  start.
+- **1500-byte frames against the 2007 switch.** The kernel's own cost (`kernel`) is above half of the
+  2007 switch's already: the bytes have to be copied twice.
+- **Round trips.** `no switch` is the same trip between two sockets with nothing between. It is
+  more than 0.35 of the 2007 switch's: the two ends' own wake-ups can't be spun away by a switch.
 ";
 
 /// Writes `performance.md` and its plots into a directory.
@@ -74,6 +94,7 @@ pub fn write(figures: &Path, out: &Path) -> Result<(), Error> {
     }
     text += &section("uml_moo", "", &record, "moo-");
     text += &section("uml_switch", SWITCH, &record, "switch-");
+    text += LIMITS;
     text += "\n## Plots\n";
     for plot in PLOTS {
         if plot::draw(plot, &record, out)? {
