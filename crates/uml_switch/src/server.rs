@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     io,
-    os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::net::UnixListener,
-    },
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -27,47 +24,27 @@ use uml_core::{
 };
 
 use crate::{
-    callers::{Callers, Dialect},
+    callers::Callers,
     exchange::Exchange,
     fabric::{MAX_BATCH, PortId},
     link::Links,
     listen::OwnPath,
     log::{Level, Log},
-    peer::Allowed,
     token::{Source, Token},
 };
 
+mod door;
 mod plug;
 mod serve;
 mod tell;
+
+pub(crate) use door::{Door, Limits};
 
 /// How many events are taken from the system at once.
 const EVENTS: usize = 256;
 
 /// How long nobody is let in after descriptors ran out, unless one is freed before.
 const DOOR_PAUSE: Duration = Duration::from_secs(1);
-
-/// What the switch listens at.
-#[derive(Debug)]
-pub(crate) struct Door {
-    /// The listening socket, of a kind that is accepted from.
-    pub(crate) socket: UnixListener,
-    /// How those speak who come in; without it they send frames from the start.
-    pub(crate) dialect: Option<Dialect>,
-    /// For the log.
-    pub(crate) name: String,
-    /// Removes it, where this process made it.
-    pub(crate) _path: Option<OwnPath>,
-}
-
-/// Who may plug in, and how many.
-#[derive(Debug, Default)]
-pub(crate) struct Limits {
-    /// Who.
-    pub(crate) allowed: Allowed,
-    /// How many guests.
-    pub(crate) ports: Option<usize>,
-}
 
 /// Why the switch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

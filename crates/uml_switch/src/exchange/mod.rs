@@ -15,6 +15,7 @@
 //!   most loses its newest frames.
 
 mod lane;
+mod outside;
 mod parcel;
 mod sharing;
 mod store;
@@ -23,10 +24,9 @@ mod waits;
 
 use std::{collections::VecDeque, time::Duration};
 
-use uml_core::frame::MacAddr;
-
-use crate::fabric::{Fabric, Learned, MAX_BATCH, Plan, PortId, Verdict};
+use crate::fabric::{Fabric, MAX_BATCH, Plan, PortId, Verdict};
 use lane::{Lane, Pause, Turn};
+pub use outside::{Sent, Watcher, Wire};
 use parcel::Parcel;
 use store::Store;
 pub use tally::{Drop, Tally};
@@ -50,42 +50,13 @@ pub const BRISK: u64 = 16;
 
 /// How many waits pass before who floods judges whether ports that it waits for are slow or deaf:
 /// one that reads from hundreds of ports in turn doesn't come by in each.
-const TRIAL: u32 = 4;
+pub const TRIAL: u32 = 4;
 
 /// How many frames a sender may send that has waited in vain, before it waits again.
 pub const STEP: usize = 16;
 
 /// How many copies one turn of a flooding sender may cost, so that others get theirs soon.
 const COPIES_A_TURN: usize = 4096;
-
-/// How the last of some frames that were sent fared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// All went out.
-    All,
-    /// So many went out, then there was no room. [`Exchange::writable`] is to be called when there
-    /// is some.
-    Full(usize),
-    /// So many went out; the next one was refused, the ones behind it may pass.
-    Refused(usize),
-    /// The port's other end is gone.
-    Gone,
-}
-
-/// What sends frames out at a port.
-pub trait Wire {
-    /// Sends frames in order, none of which is empty, without waiting.
-    fn send(&mut self, port: PortId, frames: &[&[u8]]) -> Sent;
-}
-
-/// What the switch tells about addresses while it forwards.
-pub trait Watcher {
-    /// An address was seen on a port for the first time, or moved.
-    fn learned(&mut self, port: PortId, mac: MacAddr, news: Learned);
-
-    /// A frame goes to all ports: its destination is a group, or isn't known.
-    fn flooded(&mut self, port: PortId, frame: &[u8]);
-}
 
 /// Fabric, queues and counts.
 #[derive(Debug)]

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
+use uml_core::frame::MacAddr;
+
 use super::*;
-use crate::fabric::Forwarding;
+use crate::fabric::{Forwarding, Learned};
 
 const MS: Duration = Duration::from_millis(1);
 const WAIT: Duration = Duration::from_millis(5);
