@@ -138,6 +138,20 @@ fn files_cut_anywhere_are_refused_unless_nothing_is_lost() {
 }
 
 #[test]
+fn an_image_without_sectors_needs_no_bitmap() {
+    // An input that fuzzing brought to light: its bitmap would lie behind its end.
+    let found = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fixtures/fuzz/cow_merge/no-sectors-no-bitmap"
+    );
+    let place = Place::in_memory(&disk(Layout::V3));
+    fs::copy(found, place.at("cow")).unwrap();
+    fs::write(place.at("back"), "").unwrap();
+    place.ok(&["--ignore-mtime", "-b", "back", "cow", "new"]);
+    assert_eq!(place.read("new"), b"");
+}
+
+#[test]
 fn bits_that_an_old_version_has_no_room_for_are_refused() {
     // 4120 + 488 = 9 * 512: behind the bitmap, there is no padding for the last three bits.
     let disk = Disk {
