@@ -89,6 +89,30 @@ fn mandoc_finds_nothing_to_say() {
 }
 
 #[test]
+fn each_page_has_its_sections() {
+    let dir = tempfile::tempdir().unwrap();
+    for page in pages(dir.path()) {
+        let text = fs::read_to_string(&page).unwrap();
+        for section in [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "EXIT STATUS",
+            "EXAMPLES",
+            "SEE ALSO",
+        ] {
+            let heading = format!(".SH {section}");
+            assert!(
+                text.lines().any(|line| line == heading),
+                "{}: no {section}",
+                page.display()
+            );
+        }
+    }
+}
+
+#[test]
 fn each_page_explains_the_options_that_help_explains() {
     let dir = tempfile::tempdir().unwrap();
     for page in pages(dir.path()) {
