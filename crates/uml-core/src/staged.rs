@@ -17,6 +17,11 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+};
+
 use crate::{cow::lock, error::IoError};
 
 /// A longer target name is cut, so that the temporary one fits the usual limit of 255 bytes.
@@ -51,7 +56,7 @@ impl Staged {
             .map_err(at())?;
         let directory = directory_of(&target);
         let prefix = temporary_prefix(name);
-        remove_stale(&directory, &prefix);
+        remove_stale(&directory, &prefix, &target);
         loop {
             let mut name = prefix.clone();
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -109,7 +114,27 @@ impl Staged {
     ///
     /// # Errors
     /// `EEXIST` where something has it; then the file is removed.
-    pub fn publish_new(self) -> Result<(), IoError> {
+    pub fn publish_new(mut self) -> Result<(), IoError> {
+        let renamed = renameat2(
+            AT_FDCWD,
+            &self.path,
+            AT_FDCWD,
+            &self.target,
+            RenameFlags::RENAME_NOREPLACE,
+        );
+        match renamed {
+            Ok(()) => {
+                self.published = true;
+                Ok(())
+            }
+            // Not every file system knows that.
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => self.link_new(),
+            Err(error) => Err(IoError::at("renaming to", &self.target)(error.into())),
+        }
+    }
+
+    /// As [`Staged::publish_new`], in two steps.
+    fn link_new(self) -> Result<(), IoError> {
         // A second name appears only where there is none, on every file system that knows links;
         // dropping `self` takes the first name away.
         match fs::hard_link(&self.path, &self.target) {
@@ -194,10 +219,12 @@ fn temporary_prefix(name: &OsStr) -> OsString {
 }
 
 /// Removes temporary files that nobody holds any more. What can't be removed stays.
-fn remove_stale(directory: &Path, prefix: &OsStr) {
+fn remove_stale(directory: &Path, prefix: &OsStr, target: &Path) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
+    let identity = |file: &fs::Metadata| (file.dev(), file.ino());
+    let published = fs::metadata(target).ok().map(|file| identity(&file));
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(rest) = name.as_bytes().strip_prefix(prefix.as_bytes()) else {
@@ -208,6 +235,15 @@ fn remove_stale(directory: &Path, prefix: &OsStr) {
             .all(|byte| byte.is_ascii_digit() || *byte == b'-');
         let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
         if !numbered || !regular {
+            continue;
+        }
+        // The second name of a file that has its own. It isn't opened: closing it would take the
+        // locks away that this process has on the file.
+        if entry
+            .metadata()
+            .is_ok_and(|file| Some(identity(&file)) == published)
+        {
+            let _ = fs::remove_file(entry.path());
             continue;
         }
         let opened = OpenOptions::new()
@@ -270,6 +306,14 @@ mod tests {
         let target = directory.path().join("x");
         let living = Staged::beside(&target, 0o600).unwrap();
         fs::write(directory.path().join(".x.uml-1-0"), "").unwrap();
+        fs::write(&target, "").unwrap();
+        let held = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&target)
+            .unwrap();
+        lock::lock_opening(&held).unwrap();
+        fs::hard_link(&target, directory.path().join(".x.uml-2-0")).unwrap();
         fs::write(directory.path().join(".x.uml-notes"), "").unwrap();
         fs::write(directory.path().join(".xy.uml-1-0"), "").unwrap();
         let second = Staged::beside(&target, 0o600).unwrap();
@@ -278,6 +322,7 @@ mod tests {
             OsString::from(".xy.uml-1-0"),
             living.path().file_name().unwrap().to_owned(),
             second.path().file_name().unwrap().to_owned(),
+            OsString::from("x"),
         ];
         expected.sort();
         assert_eq!(names(directory.path()), expected);

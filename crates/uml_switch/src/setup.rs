@@ -104,7 +104,11 @@ pub(crate) fn make(cli: &Cli, name: &str, log: Log) -> Result<Server, SetupError
     } else {
         Forwarding::Switch
     };
-    let exchange = Exchange::new(Fabric::new(forwarding, cli.mac_table_size), cli.flow_wait());
+    let mut exchange = Exchange::new(Fabric::new(forwarding, cli.mac_table_size), cli.flow_wait());
+    if let Ok((memory, _)) = getrlimit(Resource::RLIMIT_AS) {
+        // Under a limit the rest is for ports and their queues, and for the allocator's gaps.
+        exchange.limit_memory(usize::try_from(memory / 4).unwrap_or(usize::MAX));
+    }
     let limits = Limits {
         allowed: Allowed {
             uids: cli.allow_uid.clone(),

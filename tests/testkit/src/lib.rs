@@ -11,6 +11,7 @@
 
 pub mod bins;
 pub mod cmd;
+pub mod faults;
 pub mod guest;
 pub mod image;
 pub mod netns;

@@ -2,21 +2,26 @@
 
 use std::process::{Command, Stdio};
 
-use testkit::{bins::installed, cmd::run};
+use testkit::{
+    bins::installed,
+    cmd::run,
+    faults::{self, Moment},
+};
 
 use crate::kit::{As, Called, Kit, Out, Snapshot, Stub, close, on_a_host};
 
 /// The system calls that change something, or come between two that do.
-const MOMENTS: &str = "sendto,openat,write,renameat,unlinkat,ioctl,setresuid,flock,capset,mkdir";
+const MOMENTS: &str = "sendto write renameat unlinkat ioctl setresuid flock capset mkdir";
 
-/// A call under strace, which kills it at the `moment`th of [`MOMENTS`]. Run by root it gives
-/// setuid programs their privilege.
-fn killed_at(kit: &Kit, moment: usize, args: &[&str]) -> Called {
+/// A call under strace, which kills it at this moment. Run by root it gives setuid programs their
+/// privilege.
+fn killed_at(kit: &Kit, moment: Moment<'_>, args: &[&str]) -> Called {
+    let Moment { call, time } = moment;
     let mut command = Command::new(installed("strace", "strace"));
     command
         .args(["-qq", "-u", "nobody", "-o", "/dev/null"])
-        .args(["-e", &format!("trace={MOMENTS}")])
-        .args(["-e", &format!("inject={MOMENTS}:signal=KILL:when={moment}")])
+        .args(["-e", &format!("trace={call}")])
+        .args(["-e", &format!("inject={call}:signal=KILL:when={time}")])
         .arg(kit.binary(As::Setuid))
         .args(args)
         .stdin(Stdio::null())
@@ -25,17 +30,14 @@ fn killed_at(kit: &Kit, moment: usize, args: &[&str]) -> Called {
 }
 
 /// Kills a call at each of its moments in turn; after each, `check` looks at the host.
-fn at_each_moment(kit: &Kit, args: &[&str], mut check: impl FnMut(usize)) -> usize {
-    for moment in 1.. {
+fn at_each_moment(kit: &Kit, args: &[&str], mut check: impl FnMut(Moment<'_>)) -> usize {
+    faults::at_each_moment(MOMENTS, |moment| {
         let called = killed_at(kit, moment, args);
         let code = called.code;
         close([called]);
         check(moment);
-        if code != 128 + 9 {
-            return moment - 1;
-        }
-    }
-    unreachable!("a call ends")
+        code == 128 + 9
+    })
 }
 
 fn call(kit: &Kit, args: &[&[u8]]) {
@@ -48,7 +50,7 @@ fn killed_while_a_tap_is_made() {
         let before = Snapshot::take();
         let moments = at_each_moment(kit, &["4", "tuntap", "up", "192.168.78.254"], |moment| {
             call(kit, &[b"--clean"]);
-            before.assert_holds(&format!("killed at moment {moment}"));
+            before.assert_holds(&format!("killed at {moment:?}"));
         });
         assert!(moments > 15, "{moments}");
     });
@@ -62,7 +64,7 @@ fn killed_while_an_address_is_added() {
         let delete: &[&[u8]] = &[b"4", b"del", b"mine", b"192.0.2.99", b"255.255.255.0"];
         let moments = at_each_moment(kit, &args, |moment| {
             call(kit, delete);
-            before.assert_holds(&format!("killed at moment {moment}"));
+            before.assert_holds(&format!("killed at {moment:?}"));
         });
         assert!(moments > 15, "{moments}");
     });
@@ -78,7 +80,7 @@ fn killed_while_an_address_is_deleted() {
         call(kit, add);
         let moments = at_each_moment(kit, &args, |moment| {
             call(kit, delete);
-            before.assert_holds(&format!("killed at moment {moment}"));
+            before.assert_holds(&format!("killed at {moment:?}"));
             call(kit, add);
         });
         assert!(moments > 15, "{moments}");

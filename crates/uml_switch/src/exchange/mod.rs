@@ -103,6 +103,11 @@ impl Exchange {
         }
     }
 
+    /// Has at most so many bytes wait in all queues together, where that is less than usual.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.store.limit(bytes);
+    }
+
     /// The fabric.
     #[must_use]
     pub const fn fabric(&self) -> &Fabric {

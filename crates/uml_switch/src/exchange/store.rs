@@ -1,6 +1,6 @@
 //! Frames that wait for a port: each kept once, however many ports it waits for.
 
-/// How many bytes wait at most, all ports together.
+/// How many bytes wait at most, all ports together, unless less is said.
 pub(super) const MAX_BYTES: usize = 64 << 20;
 
 /// Buffers up to this size are kept for the next frame.
@@ -19,8 +19,9 @@ struct Slot {
     holders: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Store {
+    limit: usize,
     slots: Vec<Slot>,
     /// Free slots with a buffer.
     kept: Vec<u32>,
@@ -29,10 +30,27 @@ pub(super) struct Store {
     bytes: usize,
 }
 
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            limit: MAX_BYTES,
+            slots: Vec::new(),
+            kept: Vec::new(),
+            free: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
 impl Store {
+    /// Has at most so many bytes wait, where that is less than [`MAX_BYTES`].
+    pub(super) fn limit(&mut self, bytes: usize) {
+        self.limit = bytes.min(MAX_BYTES);
+    }
+
     /// Keeps a frame for one holder; `None` when there is no room left.
     pub(super) fn keep(&mut self, frame: &[u8]) -> Option<FrameId> {
-        if self.bytes + frame.len() > MAX_BYTES {
+        if self.bytes + frame.len() > self.limit {
             return None;
         }
         let id = if let Some(id) = self.kept.pop().or_else(|| self.free.pop()) {

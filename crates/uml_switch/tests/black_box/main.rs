@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod ends;
+mod faults;
 mod flow;
 mod hostile;
 mod lifecycle;
