@@ -46,9 +46,11 @@ impl Moment<'_> {
 pub fn at_each_moment(calls: &str, mut attempt: impl FnMut(Moment<'_>) -> bool) -> usize {
     let mut kills = 0;
     for call in calls.split_whitespace() {
-        kills += (1..)
-            .take_while(|time| attempt(Moment { call, time: *time }))
-            .count();
+        let mut time = 1;
+        while attempt(Moment { call, time }) {
+            time += 1;
+        }
+        kills += time - 1;
     }
     kills
 }
@@ -120,6 +122,8 @@ pub fn starve(
 
 /// Mounts a file system in memory with these options (`size=64k`) there, in the calling thread's
 /// mount namespace, which must be its own ([`crate::netns::isolated`]). The folder is made.
+/// Returns `at`.
+#[expect(clippy::must_use_candidate, reason = "the caller has the path")]
 pub fn mount_tmpfs(at: &Path, options: &str) -> PathBuf {
     fs::create_dir_all(at).expect("a mount point");
     mount(

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod fake;
+mod faults;
 mod many;
 mod notifications;
 mod one_shot;

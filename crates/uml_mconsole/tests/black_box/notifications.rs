@@ -18,13 +18,13 @@ use uml_core::wire::mconsole::{Event, Notification};
 use crate::fake::{Fake, last, tool};
 
 /// The tool listening on a socket, and the lines it prints.
-struct Listening {
+pub(crate) struct Listening {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Listening {
-    fn start(command: &mut Command, socket: &Path) -> Self {
+    pub(crate) fn start(command: &mut Command, socket: &Path) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -44,7 +44,7 @@ impl Listening {
         line
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
         let status = cmd::wait_for(&mut self.child, PATIENCE).unwrap();

@@ -4,11 +4,15 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Read as _,
     os::unix::fs::FileExt as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
-use testkit::cmd::run;
+use testkit::{
+    cmd::run,
+    faults::{at_each_moment, make_read_only, starve, was_killed},
+};
 use uml_core::cow::{LockKind, lock::lock};
 
 use crate::support::{Disk, Place, mount_tmpfs, noise, resize_tmpfs, set_mtime, with_own_mounts};
@@ -375,4 +379,101 @@ fn a_backing_file_of_another_length_than_the_header_is_refused_whatever_its_time
         "{}",
         finished.err()
     );
+}
+
+#[test]
+fn killed_at_each_system_call_a_new_image_is_whole_or_not_there() {
+    let disk = Disk::busy(1);
+    let place = Place::in_memory(&disk);
+    let merged = disk.merged();
+    let calls = "ftruncate pwrite64 fchmod fchown fsync rename sync_file_range copy_file_range";
+    let kills = at_each_moment(calls, |moment| {
+        fs::write(place.at("new"), "old").unwrap();
+        let mut command = moment.kills(Path::new(env!("CARGO_BIN_EXE_uml_moo")));
+        command.args(["cow", "new"]).current_dir(place.at(""));
+        let killed = was_killed(&run(&mut command));
+        let left = place.read("new");
+        assert!(left == b"old" || left == merged, "{moment:?}");
+        assert!(left == merged || killed, "{moment:?}");
+        place.ok(&["cow", "new"]);
+        assert!(place.read("new") == merged, "{moment:?}");
+        assert_eq!(place.names(), ["back", "cow", "new"], "{moment:?}");
+        killed
+    });
+    assert!(kills > 5, "{kills}");
+}
+
+#[test]
+fn starved_it_merges_all_or_nothing() {
+    let disk = Disk::busy(1);
+    let place = Place::in_memory(&disk);
+    let (files, merged) = (place.snapshot(), disk.merged());
+    for args in [&["cow", "new"][..], &["-d", "cow"]] {
+        let mut done = 0;
+        starve(
+            Path::new(env!("CARGO_BIN_EXE_uml_moo")),
+            |command| {
+                place.restore(&files);
+                command.args(args).current_dir(place.at(""));
+            },
+            |limit, finished| {
+                let target = if args[0] == "-d" { "back" } else { "new" };
+                if finished.status.success() {
+                    assert!(place.read(target) == merged, "{limit} {args:?}");
+                    done += 1;
+                    let _ = fs::remove_file(place.at("new"));
+                    return;
+                }
+                let finished = finished.err();
+                assert!(!place.at("new").exists(), "{limit} {args:?}: {finished}");
+                if args[0] == "-d" {
+                    // It may have come far enough to need finishing.
+                    place.ok(args);
+                    assert!(place.read("back") == merged, "{limit}: {finished}");
+                } else {
+                    assert!(place.read("back") == disk.backing, "{limit}");
+                    // One that the system killed has left its temporary file to the next run.
+                    place.ok(args);
+                    fs::remove_file(place.at("new")).unwrap();
+                }
+                assert_eq!(
+                    place.names(),
+                    ["back", "cow"],
+                    "{limit} {args:?}: {finished}"
+                );
+            },
+        );
+        assert!(done >= 2, "{args:?} {done}");
+    }
+}
+
+#[test]
+fn read_only_file_systems_are_told() {
+    with_own_mounts(|| {
+        let disk = Disk::busy(1);
+        let place = Place::new(&disk);
+        let fixed = place.at("fixed");
+        mount_tmpfs(&fixed, 4096);
+        crate::support::write_backing(&fixed.join("back"), &disk.backing);
+        disk.write_cow(&fixed.join("cow"), &fixed.join("back"));
+        make_read_only(&fixed);
+        for args in [
+            &["fixed/cow", "fixed/new"][..],
+            &["-d", "fixed/cow"],
+            &["-d", "-b", "fixed/back", "cow"],
+        ] {
+            let refused = place.moo(args);
+            assert_eq!(refused.code(), 1, "{args:?}");
+            let error = refused.err();
+            assert!(
+                error.ends_with(": Read-only file system\n"),
+                "{args:?}: {error}"
+            );
+            assert_eq!(place.names(), ["back", "cow", "fixed"], "{args:?}");
+        }
+        assert!(place.read("fixed/back") == disk.backing);
+        // To read is enough for a new image elsewhere.
+        place.ok(&["fixed/cow", "new"]);
+        assert!(place.read("new") == disk.merged());
+    });
 }

@@ -195,3 +195,21 @@ fn a_full_disk_below_run_changes_nothing() {
         before.assert_holds("");
     });
 }
+
+#[test]
+fn a_read_only_run_changes_nothing() {
+    on_a_host(|kit| {
+        testkit::faults::make_read_only(std::path::Path::new("/run"));
+        let before = Snapshot::take();
+        for (out, call) in [
+            (Out::Datagrams, "4 tuntap up 192.168.78.254"),
+            (Out::Stream, ADD),
+        ] {
+            let called = kit.call(As::Setuid, out, call);
+            let text = called.text();
+            assert!(text.ends_with(": Read-only file system\n"), "{text}");
+            assert_eq!((called.code, called.descriptors.len()), (1, 0));
+            before.assert_holds(call);
+        }
+    });
+}
