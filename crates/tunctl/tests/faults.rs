@@ -69,8 +69,8 @@ fn network() -> (tempfile::TempDir, PathBuf) {
 /// The devices with their owners, ports and addresses, in order.
 fn host() -> Vec<String> {
     let mut lines: Vec<String> = ip("-o addr show").lines().map(words_of).collect();
-    let links = ip("-o link show");
-    let names = links.lines().map(|line| {
+    let shown = ip("-o link show");
+    let names = shown.lines().map(|line| {
         let name = line.split(": ").nth(1).unwrap();
         let name = name.split('@').next().unwrap();
         let master = line.split(" master ").nth(1);
