@@ -27,8 +27,8 @@ use crate::{
         load::{Calls, Load, Outcome, Pair},
         process::{OLD, Recipe, Switch, VDE},
         rows::{
-            BESS, BY_VDE, COPIES, CPU, DIRECT, FULL, KEPT, KERNEL, LOSS, Measure, OPENED, RATE,
-            RESIDENT, RETRANSMITS, Row, SPIN, THROUGHPUT, TRANSFER, TRIP,
+            BESS, BUSY, BY_VDE, COPIES, CPU, DIRECT, FULL, KEPT, KERNEL, LOSS, Measure, OPENED,
+            RATE, RESIDENT, RETRANSMITS, Row, SPIN, THROUGHPUT, TRANSFER, TRIP,
         },
         tcp::FarEnd,
     },
@@ -129,7 +129,13 @@ fn run_one(recipe: &Recipe, measure: Measure, time: Duration) -> Result<Figures,
         Measure::Deaf { ports, load } => run_deaf(&switch, ports, load),
         Measure::Ports(count) => open_ports(&switch, count),
         Measure::Idle { ports, load } => run_beside_idle(&switch, ports, load),
-        Measure::Guests => Ok(vec![(TRANSFER, guests::transfer(&switch)?)]),
+        Measure::Guests => {
+            let (before, start) = (switch.cpu()?, Instant::now());
+            let rate = guests::transfer(&switch)?;
+            let cpu = switch.cpu()?.saturating_sub(before);
+            let busy = 100.0 * seconds(cpu) / seconds(start.elapsed());
+            Ok(vec![(TRANSFER, rate), (BUSY, busy)])
+        }
         Measure::Tcp { .. } => Ok(Vec::new()),
     }
 }

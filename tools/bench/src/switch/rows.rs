@@ -23,6 +23,8 @@ pub(super) const RESIDENT: Metric = Metric::new("resident", "MiB", 1);
 pub(super) const THROUGHPUT: Metric = Metric::new("throughput", "Gb/s", 3);
 pub(super) const RETRANSMITS: Metric = Metric::new("retransmits", "", 0);
 pub(super) const TRANSFER: Metric = Metric::new("transfer", "MiB/s", 1);
+/// How much of one processor the switch took meanwhile.
+pub(super) const BUSY: Metric = Metric::new("switch busy", "%", 1);
 
 /// The relay's name in the tables.
 pub(super) const KERNEL: &str = "kernel";
