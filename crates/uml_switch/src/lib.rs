@@ -8,6 +8,7 @@ pub mod fabric;
 mod link;
 mod listen;
 mod log;
+mod memory;
 mod peer;
 mod server;
 mod setup;

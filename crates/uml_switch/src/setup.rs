@@ -42,6 +42,7 @@ use crate::{
     link::Kind,
     listen::{self, Bound, ListenError, OwnPath, Rights},
     log::Log,
+    memory,
     peer::Allowed,
     server::{Door, Limits, Server},
 };
@@ -105,10 +106,8 @@ pub(crate) fn make(cli: &Cli, name: &str, log: Log) -> Result<Server, SetupError
         Forwarding::Switch
     };
     let mut exchange = Exchange::new(Fabric::new(forwarding, cli.mac_table_size), cli.flow_wait());
-    if let Ok((memory, _)) = getrlimit(Resource::RLIMIT_AS) {
-        // Under a limit the rest is for ports and their queues, and for the allocator's gaps.
-        exchange.limit_memory(usize::try_from(memory / 4).unwrap_or(usize::MAX));
-    }
+    // Under a limit the rest is for ports and their queues, and for the allocator's gaps.
+    exchange.limit_memory(memory::limit() / 4);
     let limits = Limits {
         allowed: Allowed {
             uids: cli.allow_uid.clone(),

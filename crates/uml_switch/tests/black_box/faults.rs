@@ -16,7 +16,9 @@ use testkit::{
     cmd::{Finished, run},
     faults::{at_each_moment, limited, make_read_only, mount_tmpfs, starve},
     netns::isolated,
-    switch::{Plug, Switch, Version, connect, fresh_address, request, wait_for_close},
+    switch::{
+        Plug, Switch, Version, connect, frame, fresh_address, request, station, wait_for_close,
+    },
     until,
 };
 
@@ -102,38 +104,61 @@ fn starved_it_serves_or_says_why_not() {
     assert!(served >= 2, "{served}");
 }
 
+/// Has more frames wait for guests that don't read than a switch may keep that is allowed 64 MiB.
+fn overfill(lab: &mut Lab) {
+    const LENGTH: usize = 60_000;
+    let deaf: Vec<_> = (10..40).map(|number| (number, lab.plug())).collect();
+    let sender = lab.plug();
+    for (number, guest) in &deaf {
+        say_hello(guest, *number);
+    }
+    for (number, _) in &deaf {
+        let mut long = frame(station(*number), station(1), &[]);
+        long.resize(LENGTH, 0x77);
+        for _ in 0..100 {
+            sender.send(&long);
+        }
+    }
+    lab.works();
+    lab.switch.signal(Signal::SIGUSR1);
+    lab.switch.wait_for(" waiting");
+    let log = lab.switch.log();
+    let total = log.lines().find(|line| line.ends_with(" waiting")).unwrap();
+    assert!(total.contains(" queue full"), "{total}");
+    let waiting = total.rsplit(", ").next().unwrap();
+    let waiting: usize = waiting.strip_suffix(" waiting").unwrap().parse().unwrap();
+    // Each may have a short one of the new guests too.
+    let waiting = waiting - deaf.len();
+    assert!(waiting > 100 && waiting * LENGTH <= 16 << 20, "{total}");
+    drop(deaf);
+    lab.works();
+    assert_eq!(lab.switch.errors(), "");
+}
+
 #[test]
-fn in_little_memory_frames_are_lost_and_the_switch_is_not() {
+fn under_a_limit_of_memory_frames_are_lost_and_the_switch_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = limited(&["--as=67108864"], Path::new(BINARY));
     command.args(["--flow-wait", "0", "-unix", "ctl"]);
     let mut switch = Switch::launch(dir.path(), command, Stdio::null());
     switch.wait_for("attached to");
-    let lab = Lab { switch, dir };
-    let deaf: Vec<_> = (0..30).map(|_| lab.plug()).collect();
-    let sender = lab.plug();
-    for (number, guest) in (10..).zip(&deaf) {
-        say_hello(guest, number);
-    }
-    // More for each than all may have together: 16 MiB.
-    for number in 10..40 {
-        let mut frame = testkit::switch::frame(
-            testkit::switch::station(number),
-            testkit::switch::station(1),
-            &[],
-        );
-        frame.resize(60_000, 0x77);
-        for _ in 0..300 {
-            sender.send(&frame);
+    overfill(&mut Lab { switch, dir });
+}
+
+#[test]
+fn the_limit_of_a_control_group_counts_too() {
+    isolated(|| {
+        let mount = mount_tmpfs(Path::new("/sys/fs/cgroup"), "mode=755");
+        for line in fs::read_to_string("/proc/self/cgroup").unwrap().lines() {
+            let path = line.rsplit(":/").next().unwrap();
+            for (root, file) in [("", "memory.max"), ("memory", "memory.limit_in_bytes")] {
+                let group = mount.join(root).join(path);
+                fs::create_dir_all(&group).unwrap();
+                fs::write(group.join(file), "67108864\n").unwrap();
+            }
         }
-    }
-    lab.works();
-    lab.switch.signal(Signal::SIGUSR1);
-    let mut lab = lab;
-    lab.switch.wait_for("queue full");
-    drop(deaf);
-    lab.works();
-    assert_eq!(lab.switch.errors(), "");
+        overfill(&mut Lab::new(&["--flow-wait", "0"]));
+    });
 }
 
 #[test]
