@@ -103,8 +103,10 @@ impl<'p, 'f> Reader<'p, 'f> {
         for section in top.sections("tap", "[[tap]]", TAP_KEYS, self.problems) {
             network.taps.extend(self.taps(&section));
             if network.taps.len() > MOST_TAPS as usize {
-                let why = format_args!("with this the file makes more than {MOST_TAPS} taps");
-                self.problems.add(&section.place, why);
+                self.problems.add(
+                    &section.place,
+                    format_args!("with this the file makes more than {MOST_TAPS} taps"),
+                );
                 break;
             }
         }
