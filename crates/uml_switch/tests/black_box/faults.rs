@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    os::unix::net::{UnixDatagram, UnixStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -197,7 +197,7 @@ fn full_and_read_only_file_systems_are_told() {
         command.args(["-c", &script]);
         let mut deaf = Switch::launch(&small, command, Stdio::null());
         let control = small.join("ctl");
-        until("the control socket", || control.exists().then_some(()));
+        until("the control socket", || UnixStream::connect(&control).ok());
         let (one, other) = (
             Plug::new(&control, Version::V3),
             Plug::new(&control, Version::V3),

