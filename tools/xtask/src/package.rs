@@ -195,7 +195,12 @@ fn rpm(release: &Release, packager: &Packager, work: &Path) -> Outcome {
 fn toolchain<'a>(release: &Release, build: &'a mut Command) -> &'a mut Command {
     build.env("SOURCE_DATE_EPOCH", &release.epoch);
     // The build is none of this cargo's.
-    for variable in ["CARGO", "CARGO_TARGET_DIR", "CARGO_MANIFEST_DIR"] {
+    for variable in [
+        "CARGO",
+        "CARGO_TARGET_DIR",
+        "CARGO_MANIFEST_DIR",
+        "LD_LIBRARY_PATH",
+    ] {
         build.env_remove(variable);
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
