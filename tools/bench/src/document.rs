@@ -78,8 +78,6 @@ const LIMITS: &str = "
 - **Round trips.** `no switch` is the same trip between two sockets with nothing between: the two
   ends' own wake-ups, which no switch can spin away. They take 0.2 to 0.45 of the 2007 switch's trip,
   as the ends' threads happen to share a processor or not.
-- **64 deaf ports.** The first run, before the ports are deaf, and the second differ by a third by
-  themselves on two processors (the ranges); nothing is lost.
 - **TCP between guests.** The guests' kernels take both processors; `switch busy` is what the switch
   takes of one. By which driver more goes through is up to them.
 - **TCP through a relay.** The 2007 switch has one tap, so these rows end in a relay, one thread that
