@@ -66,7 +66,7 @@ impl Exchange {
         self.awaited > 0 || self.most_are_crowded()
     }
 
-    pub(super) fn most_are_crowded(&self) -> bool {
+    fn most_are_crowded(&self) -> bool {
         let others = self.fabric.ports().len().saturating_sub(1);
         let listening = others.saturating_sub(self.deaf);
         self.crowded > 0 && self.crowded * 2 > listening
@@ -86,11 +86,11 @@ impl Exchange {
         self.pauses.push_back((now + self.wait, from));
     }
 
-    pub(super) fn trial_is_over(&self, now: Duration) -> bool {
+    fn trial_is_over(&self, now: Duration) -> bool {
         now >= self.marked + self.wait * TRIAL
     }
 
-    pub(super) fn somebody_floods(&self) -> bool {
+    fn somebody_floods(&self) -> bool {
         self.pauses
             .iter()
             .any(|(_, from)| matches!(self.lanes[from.index()].pause, Some(Pause::Flood)))
@@ -119,7 +119,7 @@ impl Exchange {
         });
     }
 
-    pub(super) fn set_deaf(&mut self, port: PortId) {
+    fn set_deaf(&mut self, port: PortId) {
         let lane = &mut self.lanes[port.index()];
         if lane.crowded {
             lane.deaf = true;
@@ -129,10 +129,10 @@ impl Exchange {
         }
     }
 
-    /// Once in [`TRIAL`] waits: counts crowded ports as deaf that took nothing and have no room for another
-    /// step, and others as slow that took little. Returns how much room there is at each of those
-    /// that are still waited for.
-    pub(super) fn set_stuck_deaf(&mut self, now: Duration) -> usize {
+    /// Once in [`TRIAL`] waits: counts crowded ports as deaf that took nothing and have no room for
+    /// another step, and others as slow that took little. Returns how much room there is at each of
+    /// those that are still waited for.
+    fn set_stuck_deaf(&mut self, now: Duration) -> usize {
         let most = self.most_are_crowded();
         let due = self.trial_is_over(now);
         if due {
