@@ -7,11 +7,15 @@ use std::{
     process::Command,
 };
 
-use nix::mount::{MsFlags, mount};
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+};
 
 use crate::{
     bins::installed,
     cmd::{Finished, run},
+    until,
 };
 
 /// A moment at which a program is killed with SIGKILL: before it does this system call for the
@@ -138,7 +142,15 @@ pub fn mount_tmpfs(at: &Path, options: &str) -> PathBuf {
 }
 
 /// Makes what [`mount_tmpfs`] mounted read-only.
+///
+/// A process that another test is just starting has this one's open files until its exec: while one
+/// of those is open for writing there, the system says EBUSY.
 pub fn make_read_only(at: &Path) {
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    mount(None::<&str>, at, None::<&str>, flags, None::<&str>).expect("a read-only file system");
+    until("a read-only file system", || {
+        match mount(None::<&str>, at, None::<&str>, flags, None::<&str>) {
+            Err(Errno::EBUSY) => None,
+            done => Some(done.expect("a read-only file system")),
+        }
+    });
 }

@@ -163,7 +163,7 @@ impl Running {
         until(&format!("the boot of guest {}", self.umid), || {
             let ended = self.try_wait();
             let console = self.console();
-            let came_far = ["VFS: ", "Run /init", "Kernel panic"]
+            let came_far = ["VFS: Mounted root", "Kernel panic"]
                 .iter()
                 .any(|text| console.contains(text));
             match ended {
