@@ -150,7 +150,8 @@ pub fn make_read_only(at: &Path) {
     until("a read-only file system", || {
         match mount(None::<&str>, at, None::<&str>, flags, None::<&str>) {
             Err(Errno::EBUSY) => None,
-            done => Some(done.expect("a read-only file system")),
+            done => Some(done),
         }
-    });
+    })
+    .expect("a read-only file system");
 }

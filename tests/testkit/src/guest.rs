@@ -87,8 +87,8 @@ impl Guest {
 
     /// Starts the guest and returns when its kernel has come to its root disk, or has given up.
     ///
-    /// Now and then a guest kernel dies of a signal early in its boot, most of all on a busy host.
-    /// It is started again then, a few times. Panics when there is no kernel to start.
+    /// Now and then a guest kernel dies early in its boot, most of all on a busy host. It is started
+    /// again then, a few times. Panics when there is no kernel to start.
     #[must_use]
     pub fn start(self) -> Running {
         let script = format!("{}.sh", self.umid);
@@ -157,18 +157,19 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits until the kernel has come to its root disk or has ended; `false`: it died of a signal
-    /// before that, with no panic of its own.
+    /// Waits until the kernel has come to its root disk or has ended; `false`: it ended before that,
+    /// of a signal or a panic of its own.
     fn has_booted(&mut self) -> bool {
         until(&format!("the boot of guest {}", self.umid), || {
             let ended = self.try_wait();
             let console = self.console();
-            let came_far = ["VFS: Mounted root", "Kernel panic"]
+            // Not "VFS: " alone, which the kernel says of its caches long before.
+            let came_far = ["VFS: Mounted root", "VFS: Unable to mount root"]
                 .iter()
                 .any(|text| console.contains(text));
             match ended {
                 _ if came_far => Some(true),
-                Some(status) => Some(status.signal().is_none()),
+                Some(_) => Some(false),
                 None => None,
             }
         })
