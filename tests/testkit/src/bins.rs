@@ -1,6 +1,12 @@
 //! Where the binaries under test and the reference binaries are.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::cmd::run;
 
 /// Our binary of that name, built beside the running test.
 ///
@@ -46,6 +52,15 @@ pub fn installed(name: &str, package: &str) -> PathBuf {
         .map(|dir| dir.join(name))
         .find(|file| file.is_file())
         .unwrap_or_else(|| panic!("{name} is missing: apt-get install {package}"))
+}
+
+/// Copies a program to where others than root may run it.
+///
+/// Another process does it: what this one has open for writing is for a moment open in each process
+/// that another test is just starting, and the system says "Text file busy" to whoever runs it then.
+#[track_caller]
+pub fn copy(program: &Path, to: &Path) {
+    let _ = run(Command::new("cp").args([program, to])).success();
 }
 
 /// The folder of the running build's binaries: `target/debug` or `target/release`.

@@ -9,7 +9,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
 };
 
 use crate::{
@@ -139,6 +139,18 @@ pub fn mount_tmpfs(at: &Path, options: &str) -> PathBuf {
     )
     .expect("a file system in memory");
     at.to_path_buf()
+}
+
+/// Gives what [`mount_tmpfs`] mounted other options, another size say.
+pub fn remount_tmpfs(at: &Path, options: &str) {
+    let none = None::<&str>;
+    mount(none, at, none, MsFlags::MS_REMOUNT, Some(options)).expect("other options");
+}
+
+/// Takes a file system away from this name. It goes when nobody has its files open: a process that
+/// another test is just starting may still have some.
+pub fn unmount(at: &Path) {
+    umount2(at, MntFlags::MNT_DETACH).expect("unmounting");
 }
 
 /// Makes what [`mount_tmpfs`] mounted read-only.

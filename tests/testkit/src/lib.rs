@@ -18,6 +18,8 @@ pub mod netns;
 pub mod switch;
 
 use std::{
+    fs,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -40,4 +42,18 @@ pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         );
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// All names in a folder, in order. Panics when it can't be read, or a name is no Unicode.
+#[must_use]
+#[track_caller]
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder to look into");
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        let name = entry.expect("a folder's entry").file_name();
+        name.into_string().expect("a name in Unicode")
+    };
+    let mut names: Vec<_> = entries.map(name).collect();
+    names.sort();
+    names
 }
