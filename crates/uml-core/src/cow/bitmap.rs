@@ -18,15 +18,14 @@ const WINDOW_BYTES: u64 = 64 << 10;
 
 /// The runs of set bits in some bytes, found a 64-bit word at a time.
 #[derive(Debug, Clone)]
-pub struct Runs<'a> {
+struct Runs<'a> {
     bytes: &'a [u8],
     next: usize,
 }
 
 impl<'a> Runs<'a> {
     /// Bit 0 is the least significant bit of the first byte.
-    #[must_use]
-    pub const fn new(bytes: &'a [u8]) -> Self {
+    const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, next: 0 }
     }
 
