@@ -9,10 +9,10 @@ use std::{
 
 /// An error of the operating system with what was being done, and on which path.
 ///
-/// Its text is `DOING 'PATH'`, the path [`printable`]; the system's answer is its source, which
+/// Its text is `DOING 'PATH'`, the path as [`shown`] has it; the system's answer is its source, which
 /// [`chain`] appends.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing} '{}'", printable(&path.to_string_lossy()))]
+#[error("{doing} '{}'", shown(path))]
 pub struct IoError {
     /// What was being done, as a present participle with its object: `opening COW file`.
     pub doing: &'static str,
@@ -39,10 +39,11 @@ impl IoError {
     }
 }
 
-/// An error and its sources, outermost first, joined by `: `, on one line.
+/// An error and its sources, outermost first, joined by `: `.
 ///
 /// The operating system's errors lose Rust's ` (os error N)`, so that they read as `perror` prints
-/// them. Control characters (a hostile path may hold some) are escaped.
+/// them. Control characters are escaped, but for newlines: the old tools' texts have some. A path in
+/// an error's own text is to be [`shown`], since it may hold newlines too.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
@@ -81,6 +82,12 @@ pub fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+/// A path for messages, [`printable`]; what isn't Unicode in it is replaced.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }
 
 /// The text of an I/O error as `strerror` has it.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use uml_core::{
     IoError,
     cow::{BackingMismatch, CowError, LockError},
+    error::shown,
 };
 
 use crate::journal::JournalError;
@@ -28,7 +29,7 @@ pub enum MooError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The image would overwrite what it is made from.
-    #[error("'{}' is the {what} itself: it would be lost", path.display())]
+    #[error("'{}' is the {what} itself: it would be lost", shown(path))]
     TargetIsSource {
         /// The target.
         path: PathBuf,
@@ -36,13 +37,13 @@ pub enum MooError {
         what: &'static str,
     },
     /// The COW file is its own backing file.
-    #[error("'{}' is the COW file and the backing file at once", path.display())]
+    #[error("'{}' is the COW file and the backing file at once", shown(path))]
     BackingIsCow {
         /// The file.
         path: PathBuf,
     },
     /// The device has no room.
-    #[error("device '{}' has {device} bytes, the image {image}", path.display())]
+    #[error("device '{}' has {device} bytes, the image {image}", shown(path))]
     DeviceTooSmall {
         /// The device.
         path: PathBuf,
@@ -55,13 +56,19 @@ pub enum MooError {
     #[error("the image isn't written to a terminal: redirect standard output")]
     Terminal,
     /// What goes through a pipe is gone.
-    #[error("--verify reads the image back, which can't be done with '{}'", path.display())]
+    #[error(
+        "--verify reads the image back, which can't be done with '{}'",
+        shown(path)
+    )]
     NotReadable {
         /// The target.
         path: PathBuf,
     },
     /// A process that knows nothing of locks wrote to it meanwhile.
-    #[error("'{}' changed while it was being merged: the result is of no use", path.display())]
+    #[error(
+        "'{}' changed while it was being merged: the result is of no use",
+        shown(path)
+    )]
     Changed {
         /// The file.
         path: PathBuf,
@@ -69,7 +76,7 @@ pub enum MooError {
     /// What was read back isn't what was written.
     #[error(
         "verifying '{}': bytes {offset} to {end} have crc32 {found:08x}, expected {expected:08x}",
-        path.display()
+        shown(path)
     )]
     Verify {
         /// The image.
@@ -93,7 +100,7 @@ pub enum MooError {
     #[error(
         "the backing file '{}' is half merged: no guest can use it now; run the same command again, \
          it finishes the merge",
-        path.display()
+        shown(path)
     )]
     HalfMerged {
         /// The backing file.

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::FileTypeExt as _, path::PathBuf};
 
-use uml_core::{console, cow::Survey};
+use uml_core::{console, cow::Survey, error::shown};
 
 use crate::{error::MooError, image, in_place, source::Source, stop::Stop, stream};
 
@@ -103,7 +103,7 @@ impl Outcome {
     /// Tells the user what he has to know.
     pub(crate) fn tell(&self, request: &Request) {
         if let Some(crc32) = self.crc32 {
-            let line = format!("crc32 of '{}': {crc32:08x}", self.image.display());
+            let line = format!("crc32 of '{}': {crc32:08x}", shown(&self.image));
             if let Err(error) = console::line(line) {
                 console::report("uml_moo: writing to standard output", &error);
             }
@@ -111,7 +111,7 @@ impl Outcome {
         if request.into != Target::Backing || request.talk == Talk::Errors {
             return;
         }
-        let (cow, image) = (request.cow.display(), self.image.display());
+        let (cow, image) = (shown(&request.cow), shown(&self.image));
         if self.finished_another {
             console::note("uml_moo: an interrupted merge was found and finished");
         }

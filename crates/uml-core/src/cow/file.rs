@@ -18,7 +18,10 @@ use super::{
     header::{CowHeader, HeaderError, LONGEST_HEADER},
     lock::{LockError, LockKind, lock},
 };
-use crate::{error::IoError, sparse};
+use crate::{
+    error::{IoError, shown},
+    sparse,
+};
 
 const JOURNAL_SUFFIX: &[u8] = b".merge-journal";
 /// `NAME_MAX` of the usual file systems.
@@ -31,7 +34,7 @@ pub enum CowError {
     #[error(transparent)]
     Io(#[from] IoError),
     /// Its header is wrong.
-    #[error("COW file '{}'", path.display())]
+    #[error("COW file '{}'", shown(path))]
     Header {
         /// The file.
         path: PathBuf,
@@ -39,7 +42,10 @@ pub enum CowError {
         source: HeaderError,
     },
     /// It ends before its bitmap does.
-    #[error("COW file '{}' is cut off: {length} bytes, its bitmap ends at {bitmap_end}", path.display())]
+    #[error(
+        "COW file '{}' is cut off: {length} bytes, its bitmap ends at {bitmap_end}",
+        shown(path)
+    )]
     BitmapCut {
         /// The file.
         path: PathBuf,
@@ -52,7 +58,7 @@ pub enum CowError {
     #[error(
         "COW file '{}' is cut off: sector {sector} changed, its data would end at byte {data_end}, \
          the file ends at {length}: that data is lost",
-        path.display()
+        shown(path)
     )]
     SectorCut {
         /// The file.
@@ -65,7 +71,7 @@ pub enum CowError {
         length: u64,
     },
     /// It was cut while it was being read.
-    #[error("COW file '{}' became shorter while it was read", path.display())]
+    #[error("COW file '{}' became shorter while it was read", shown(path))]
     Shrunk {
         /// The file.
         path: PathBuf,

@@ -18,7 +18,7 @@ use nix::{
     fcntl::{FcntlArg, fcntl},
 };
 
-use crate::error::IoError;
+use crate::error::{IoError, printable, shown};
 
 /// Which of the two locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum LockKind {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else has it.
-    #[error("'{}' is in use by {holder}", path.display())]
+    #[error("'{}' is in use by {holder}", shown(path))]
     Held {
         /// The file.
         path: PathBuf,
@@ -113,6 +113,6 @@ fn holder(file: &File, kind: LockKind) -> Holder {
     let pid = (asked.is_ok() && !unlocked && answer.l_pid > 0).then_some(answer.l_pid);
     let name = pid
         .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok())
-        .map(|name| name.trim_end().to_owned());
+        .map(|name| printable(name.trim_end()));
     Holder { pid, name }
 }
