@@ -39,6 +39,7 @@ use byteorder::{BigEndian, ByteOrder as _};
 use uml_core::{
     IoError,
     cow::{Backing, CowFile, file::journal_path},
+    error::shown,
     sparse::read_up_to,
     staged::{Staged, directory_of, sync_directory},
 };
@@ -60,7 +61,7 @@ pub enum JournalError {
     #[error(
         "'{}' should be the journal of an interrupted merge, but {why}: if no merge of this COW \
          file was interrupted, remove it",
-        path.display()
+        shown(path)
     )]
     Damaged {
         /// The journal.
@@ -73,8 +74,8 @@ pub enum JournalError {
         "'{}' tells of an interrupted merge into '{}', but {why}: finish that merge first (-d -b), \
          or, if you are sure that it counts for nothing any more, remove the journal and use \
          --ignore-mtime",
-        path.display(),
-        backing.display()
+        shown(path),
+        shown(backing)
     )]
     Foreign {
         /// The journal.
@@ -93,7 +94,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Writes a journal. When this returns, it is on the disk.
+    /// Writes a journal. When this returns, it is on the disk, and so is the COW file.
     pub(crate) fn begin(
         cow: &CowFile,
         backing: &Backing,
@@ -101,6 +102,13 @@ impl Journal {
     ) -> Result<Self, MooError> {
         let path = journal_path(cow.path())?;
         let record = Record::of(cow, backing)?;
+        if durability == Durability::Synced {
+            // What its guest wrote last may still be in memory only. Lost with the power, it could
+            // not finish the merge.
+            cow.file()
+                .sync_all()
+                .map_err(IoError::at("syncing COW file", cow.path()))?;
+        }
         let staged = Staged::beside(&path, 0o600)?;
         let written = staged.file().write_all_at(&record.to_bytes(), 0);
         written.map_err(IoError::at("writing journal", &path))?;
