@@ -6,11 +6,11 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io,
     os::unix::{
         ffi::{OsStrExt as _, OsStringExt as _},
-        fs::{MetadataExt as _, OpenOptionsExt as _},
+        fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     },
     path::{Path, PathBuf},
     process,
@@ -22,7 +22,10 @@ use nix::{
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
 };
 
-use crate::{cow::lock, error::IoError};
+use crate::{
+    cow::{backing::same_file, lock},
+    error::IoError,
+};
 
 /// A longer target name is cut, so that the temporary one fits the usual limit of 255 bytes.
 const NAME_KEPT: usize = 200;
@@ -52,7 +55,11 @@ impl Staged {
         let target = follow_links(target).map_err(at())?;
         let name = target
             .file_name()
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::EISDIR))
+            .ok_or_else(|| {
+                let nothing = target.as_os_str().is_empty();
+                let errno = if nothing { libc::ENOENT } else { libc::EISDIR };
+                io::Error::from_raw_os_error(errno)
+            })
             .map_err(at())?;
         let directory = directory_of(&target);
         let prefix = temporary_prefix(name);
@@ -98,6 +105,21 @@ impl Staged {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives the file another one's permission bits, and its owner and group as far as the system
+    /// lets it.
+    ///
+    /// # Errors
+    /// The permission bits can't be set.
+    pub fn inherit(&self, from: &Metadata) -> io::Result<()> {
+        let file = &self.file;
+        // Only root may give a file away. Its group may be kept without that, and counts too: the
+        // bits for the group would else be for another one.
+        if fchown(file, Some(from.uid()), Some(from.gid())).is_err() {
+            let _ = fchown(file, None, Some(from.gid()));
+        }
+        file.set_permissions(Permissions::from_mode(from.mode() & 0o777))
     }
 
     /// Gives the file its name, in place of what has it now.
@@ -223,26 +245,24 @@ fn remove_stale(directory: &Path, prefix: &OsStr, target: &Path) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
-    let identity = |file: &fs::Metadata| (file.dev(), file.ino());
-    let published = fs::metadata(target).ok().map(|file| identity(&file));
+    let published = fs::metadata(target).ok();
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(rest) = name.as_bytes().strip_prefix(prefix.as_bytes()) else {
             continue;
         };
-        let numbered = rest
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || *byte == b'-');
         let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if !numbered || !regular {
+        if !is_pid_and_number(rest) || !regular {
             continue;
         }
         // The second name of a file that has its own. It isn't opened: closing it would take the
         // locks away that this process has on the file.
-        if entry
-            .metadata()
-            .is_ok_and(|file| Some(identity(&file)) == published)
-        {
+        let same = |published| {
+            entry
+                .metadata()
+                .is_ok_and(|file| same_file(&file, published))
+        };
+        if published.as_ref().is_some_and(same) {
             let _ = fs::remove_file(entry.path());
             continue;
         }
@@ -255,6 +275,16 @@ fn remove_stale(directory: &Path, prefix: &OsStr, target: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether this is what stands behind a temporary name's prefix: `PID-N`.
+fn is_pid_and_number(rest: &[u8]) -> bool {
+    let is_number = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let mut parts = rest.split(|&byte| byte == b'-');
+    matches!(
+        (parts.next(), parts.next(), parts.next()),
+        (Some(pid), Some(number), None) if is_number(pid) && is_number(number)
+    )
 }
 
 #[cfg(test)]
@@ -314,10 +344,15 @@ mod tests {
             .unwrap();
         lock::lock_opening(&held).unwrap();
         fs::hard_link(&target, directory.path().join(".x.uml-2-0")).unwrap();
-        fs::write(directory.path().join(".x.uml-notes"), "").unwrap();
+        for others in [".x.uml-notes", ".x.uml-", ".x.uml-7", ".x.uml-2026-11-22"] {
+            fs::write(directory.path().join(others), "").unwrap();
+        }
         fs::write(directory.path().join(".xy.uml-1-0"), "").unwrap();
         let second = Staged::beside(&target, 0o600).unwrap();
         let mut expected = vec![
+            OsString::from(".x.uml-"),
+            OsString::from(".x.uml-2026-11-22"),
+            OsString::from(".x.uml-7"),
             OsString::from(".x.uml-notes"),
             OsString::from(".xy.uml-1-0"),
             living.path().file_name().unwrap().to_owned(),

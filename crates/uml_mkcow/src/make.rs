@@ -1,9 +1,9 @@
 //! Making a COW file.
 
 use std::{
-    fs::{self, Metadata, OpenOptions, Permissions},
+    fs::{self, Metadata, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -11,11 +11,12 @@ use uml_core::{
     IoError,
     cow::{
         Backing, CowHeader, HeaderError, Layout, LockError, LockKind,
-        backing::Access,
+        backing::{Access, same_file},
         file::{journal_path, write_new},
         header::{DEFAULT_ALIGNMENT, DEFAULT_SECTOR_SIZE},
         lock::lock,
     },
+    error::shown,
     staged::{Staged, directory_of, follow_links, sync_directory},
 };
 
@@ -44,13 +45,13 @@ pub enum MakeError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The two are one file.
-    #[error("'{}' is the backing file itself: it would be lost", cow.display())]
+    #[error("'{}' is the backing file itself: it would be lost", shown(cow))]
     SameFile {
         /// The COW file's name.
         cow: PathBuf,
     },
     /// What would be replaced is no COW file.
-    #[error("'{}' is not a regular file: it can't be replaced", cow.display())]
+    #[error("'{}' is not a regular file: it can't be replaced", shown(cow))]
     NotRegular {
         /// The COW file's name.
         cow: PathBuf,
@@ -59,8 +60,8 @@ pub enum MakeError {
     #[error(
         "'{}' is needed to finish an interrupted merge ('{}' tells of it): finish that first with \
          uml_moo -d",
-        cow.display(),
-        journal.display()
+        shown(cow),
+        shown(journal)
     )]
     Merging {
         /// The COW file's name.
@@ -69,7 +70,7 @@ pub enum MakeError {
         journal: PathBuf,
     },
     /// The backing file can't be described by a header.
-    #[error("backing file '{}'", path.display())]
+    #[error("backing file '{}'", shown(path))]
     Header {
         /// The backing file.
         path: PathBuf,
@@ -80,7 +81,7 @@ pub enum MakeError {
     #[error(
         "backing file '{}' last changed {seconds} seconds after 1970: a COW file holds 0 to \
          4294967295",
-        path.display()
+        shown(path)
     )]
     Time {
         /// The backing file.
@@ -100,7 +101,7 @@ pub fn make(cow: &Path, backing: &Path, existing: Existing) -> Result<(), MakeEr
     // A running guest that writes to it, or a merge into it, will change what the header records.
     backing.lock(LockKind::Read)?;
     if let Some(old) = &old {
-        if (old.dev(), old.ino()) == (backing.metadata().dev(), backing.metadata().ino()) {
+        if same_file(old, backing.metadata()) {
             return Err(MakeError::SameFile {
                 cow: cow.to_path_buf(),
             });
@@ -128,7 +129,9 @@ pub fn make(cow: &Path, backing: &Path, existing: Existing) -> Result<(), MakeEr
         Staged::beside(cow, NEW_FILE_MODE).map_err(|error| MakeError::OpenCow(error.source))?;
     write_new(staged.file(), &header).map_err(IoError::at("writing COW file", cow))?;
     if let Some(old) = &old {
-        inherit(&staged, old).map_err(IoError::at("setting the mode of", cow))?;
+        staged
+            .inherit(old)
+            .map_err(IoError::at("setting the mode of", cow))?;
     }
     staged
         .file()
@@ -205,13 +208,4 @@ fn absolute(path: &Path) -> io::Result<PathBuf> {
         Some(name) => Ok(directory.join(name)),
         None => path.canonicalize(),
     }
-}
-
-/// A file that takes the place of another gets that one's mode, and its owner as far as the system
-/// lets it.
-fn inherit(staged: &Staged, old: &Metadata) -> io::Result<()> {
-    let _ = fchown(staged.file(), Some(old.uid()), Some(old.gid()));
-    staged
-        .file()
-        .set_permissions(Permissions::from_mode(old.mode() & 0o777))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use uml_core::cli::Usage;
+use uml_core::cli::{Usage, any_path};
 
 use crate::merge::{Durability, Mtime, Request, Talk, Target, Verify};
 
@@ -37,7 +37,12 @@ pub struct Cli {
     pub in_place: bool,
 
     /// Use this backing file instead of the one that the COW file names
-    #[arg(short = 'b', long = "backing", value_name = "actual backing file")]
+    #[arg(
+        short = 'b',
+        long = "backing",
+        value_name = "actual backing file",
+        value_parser = any_path()
+    )]
     pub backing: Option<PathBuf>,
 
     /// Accept a backing file whose time of last change isn't the one that the COW file records
@@ -57,11 +62,15 @@ pub struct Cli {
     pub quiet: bool,
 
     /// The COW file, of any version
-    #[arg(value_name = "COW file")]
+    #[arg(value_name = "COW file", value_parser = any_path())]
     pub cow: PathBuf,
 
     /// The image to make: a file, a block device, or - for standard output
-    #[arg(value_name = "new backing file", required_unless_present = "in_place")]
+    #[arg(
+        value_name = "new backing file",
+        value_parser = any_path(),
+        required_unless_present = "in_place"
+    )]
     pub new: Option<PathBuf>,
 }
 

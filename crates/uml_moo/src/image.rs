@@ -1,18 +1,15 @@
 //! Merging into a new image.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions, Permissions},
+    fs::{self, File, Metadata, OpenOptions},
     io,
-    os::unix::fs::{
-        FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-        fchown,
-    },
+    os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
 use uml_core::{
     IoError,
-    cow::{LockKind, Survey, lock::lock},
+    cow::{LockKind, Survey, backing::same_file, lock::lock},
     sparse,
     staged::{Staged, sync_directory},
     sys::file_range::hint_cow_extent_size,
@@ -84,7 +81,7 @@ fn hold(path: &Path, old: &Metadata) -> Result<Option<File>, MooError> {
     let now = file
         .metadata()
         .map_err(IoError::at("reading the attributes of", path))?;
-    if crate::source::same_file(old, &now) {
+    if same_file(old, &now) {
         lock(&file, path, LockKind::Write)?;
     }
     Ok(Some(file))
@@ -121,7 +118,10 @@ fn into_file(
     }
     source.cow_unchanged()?;
     source.backing_unchanged()?;
-    inherit(source, file).map_err(IoError::at("setting the mode of", path))?;
+    // A private disk stays private.
+    staged
+        .inherit(source.backing.metadata())
+        .map_err(IoError::at("setting the mode of", path))?;
     if request.durability == Durability::Synced {
         stop.check()?;
         file.sync_all().map_err(IoError::at("syncing", path))?;
@@ -171,12 +171,4 @@ fn write(
         progress.at(piece.end());
         Ok(())
     })
-}
-
-/// Gives the image the backing file's permission bits, and its owner as far as the system lets it:
-/// a private disk stays private.
-fn inherit(source: &Source, file: &File) -> io::Result<()> {
-    let backing = source.backing.metadata();
-    let _ = fchown(file, Some(backing.uid()), Some(backing.gid()));
-    file.set_permissions(Permissions::from_mode(backing.mode() & 0o777))
 }

@@ -1,11 +1,14 @@
 //! Merging into the backing file itself.
 //!
-//! The order that makes it safe against a crash at any moment: the journal is on the disk before
-//! the first byte of the backing file changes, and goes after the last one is there. Only changed
-//! sectors get other contents, and always those of the COW file, which stays as it is; so the
-//! whole merge can be done again, however far it had come.
+//! The order that makes it safe against a crash at any moment: the COW file and the journal are on
+//! the disk before the first byte of the backing file changes, and the journal goes after the last
+//! one is there. Only changed sectors get other contents, and always those of the COW file, which
+//! stays as it is; so the whole merge can be done again, however far it had come.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    time::{Duration, SystemTime},
+};
 
 use uml_core::{IoError, cow::Survey};
 
@@ -86,13 +89,21 @@ fn lay(
 }
 
 /// The headers of COW files hold whole seconds: a merge within the second of the backing file's
-/// last change would leave them valid, with other contents below them. So the time moves on.
+/// last change would leave them valid, with other contents below them. So the time moves on, to
+/// behind what this COW file records and what the others do.
 fn invalidate_cow_files(source: &Source) {
     let file = source.backing.file();
-    let recorded = SystemTime::UNIX_EPOCH + Duration::from_secs(source.cow.header().mtime().into());
-    let next = recorded + Duration::from_secs(1);
-    let modified = file.metadata().and_then(|metadata| metadata.modified());
-    if modified.is_ok_and(|modified| (recorded..next).contains(&modified)) {
+    let recorded = i64::from(source.cow.header().mtime());
+    let last = source.backing.mtime();
+    let now = file.metadata().map(|metadata| metadata.mtime());
+    if !now.is_ok_and(|now| now == recorded || now == last) {
+        return;
+    }
+    let next = u64::try_from(recorded.max(last))
+        .ok()
+        .and_then(|second| second.checked_add(1))
+        .and_then(|second| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(second)));
+    if let Some(next) = next {
         // Only the owner may set a time; the merge is done all the same.
         let _ = file.set_modified(next);
     }

@@ -1,15 +1,15 @@
 //! The two files that an image is made from.
 
-use std::{
-    fs::Metadata,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
-};
+use std::{fs::Metadata, os::unix::fs::MetadataExt as _, path::Path};
 
 use jiff::{Timestamp, tz::TimeZone};
 use uml_core::{
     IoError, console,
-    cow::{Backing, BackingMismatch, CowFile, Geometry, LockKind, backing::Access},
+    cow::{
+        Backing, BackingMismatch, CowError, CowFile, Geometry, LockKind,
+        backing::{Access, same_file},
+    },
+    error::printable,
 };
 
 use crate::{
@@ -113,7 +113,6 @@ fn open_to_read(path: &Path) -> Result<CowFile, MooError> {
 
 /// As the kernel locks it, where the file may be written at all.
 fn open_to_lock(path: &Path) -> Result<CowFile, MooError> {
-    use uml_core::cow::CowError;
     match CowFile::open(path, Access::Write) {
         Ok(cow) => {
             cow.lock(LockKind::Write)?;
@@ -142,17 +141,8 @@ fn unchanged(before: &Metadata, now: &Metadata, path: &Path) -> Result<(), MooEr
     }
 }
 
-/// Whether two names lead to one file or one block device.
-pub(crate) fn same_file(one: &Metadata, other: &Metadata) -> bool {
-    if one.file_type().is_block_device() && other.file_type().is_block_device() {
-        return one.rdev() == other.rdev();
-    }
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
 /// Tells what to do about a backing file that changed, or seems to have.
 pub(crate) fn ways_out(header: u32, found: i64, path: &Path) {
-    let path: PathBuf = path.to_path_buf();
     console::note(format_args!(
         "uml_moo: the COW file was made when the backing file had last changed at {}; now that is \
          {}",
@@ -160,13 +150,21 @@ pub(crate) fn ways_out(header: u32, found: i64, path: &Path) {
         readable(found)
     ));
     console::note(format_args!(
-        "uml_moo: a copy made without its time (cp without -p)? touch -d @{header} '{}'",
-        path.display()
+        "uml_moo: a copy made without its time (cp without -p)? touch -d @{header} {}",
+        shell_word(path)
     ));
     console::note(
         "uml_moo: other contents than then? The merged image would be damaged; --ignore-mtime \
          merges all the same",
     );
+}
+
+/// A path as a shell reads it back. One that can't be shown is left for the user to write.
+fn shell_word(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) if printable(text) == text => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => "BACKING-FILE".to_owned(),
+    }
 }
 
 fn readable(seconds: i64) -> String {
@@ -176,5 +174,22 @@ fn readable(seconds: i64) -> String {
             .strftime("%Y-%m-%d %H:%M:%S %z")
             .to_string(),
         Err(_) => format!("{seconds} seconds after 1970"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_the_path_that_was_meant_or_none() {
+        let word = |path: &[u8]| shell_word(Path::new(OsStr::from_bytes(path)));
+        assert_eq!(word(b"/a b/root.img"), "'/a b/root.img'");
+        assert_eq!(word(b"a'; reboot"), r"'a'\''; reboot'");
+        for odd in [&b"a\nb"[..], b"\x1b[2J", b"\xff"] {
+            assert_eq!(word(odd), "BACKING-FILE");
+        }
     }
 }

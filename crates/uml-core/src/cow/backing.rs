@@ -11,13 +11,16 @@ use super::{
     header::CowHeader,
     lock::{LockError, LockKind, lock},
 };
-use crate::error::IoError;
+use crate::error::{IoError, shown};
 
 /// The backing file isn't the one that the COW file was made for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackingMismatch {
     /// Another length.
-    #[error("Size mismatch ({header} vs {found}) of COW header vs backing file \"{}\"", path.display())]
+    #[error(
+        "Size mismatch ({header} vs {found}) of COW header vs backing file \"{}\"",
+        shown(path)
+    )]
     Size {
         /// The header's, in bytes.
         header: u64,
@@ -27,7 +30,10 @@ pub enum BackingMismatch {
         path: PathBuf,
     },
     /// Changed since.
-    #[error("mtime mismatch ({header} vs {found}) of COW header vs backing file \"{}\"", path.display())]
+    #[error(
+        "mtime mismatch ({header} vs {found}) of COW header vs backing file \"{}\"",
+        shown(path)
+    )]
     Mtime {
         /// The header's, in seconds since 1970.
         header: u32,
@@ -43,7 +49,7 @@ pub enum BackingMismatch {
 pub enum Access {
     /// Reading only.
     Read,
-    /// Reading and writing.
+    /// Reading and writing; a block device only while it isn't mounted.
     Write,
 }
 
@@ -163,18 +169,32 @@ pub(super) fn open_disk_file(
             Err(io::Error::new(io::ErrorKind::InvalidInput, text))
         }
     };
+    // O_EXCL: a device that is mounted is busy. Without O_CREAT it says nothing to regular files.
+    let exclusive = match access {
+        Access::Read => 0,
+        Access::Write => libc::O_EXCL,
+    };
     let open = || {
         disk(&path.metadata()?)?;
         let file = OpenOptions::new()
             .read(true)
             .write(access == Access::Write)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | exclusive)
             .open(path)?;
         // The name may lead to something else by now.
         disk(&file.metadata()?)?;
         Ok(file)
     };
     open().map_err(IoError::at(doing, path))
+}
+
+/// Whether two files are one file or one block device, by whatever names.
+#[must_use]
+pub fn same_file(one: &Metadata, other: &Metadata) -> bool {
+    if one.file_type().is_block_device() && other.file_type().is_block_device() {
+        return one.rdev() == other.rdev();
+    }
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// The length in bytes of a regular file or a block device.
