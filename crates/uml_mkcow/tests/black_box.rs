@@ -9,7 +9,10 @@ use std::{
 };
 
 use tempfile::TempDir;
-use testkit::cmd::{Finished, run};
+use testkit::{
+    cmd::{Finished, run},
+    names,
+};
 use uml_core::cow::{
     CowFile, CowHeader, Layout, LockKind,
     backing::Access,
@@ -38,12 +41,7 @@ impl Place {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
+        names(self.0.path())
     }
 
     fn backing_of(&self, cow: &str) -> PathBuf {
@@ -163,7 +161,7 @@ fn the_backing_file_is_never_replaced() {
 fn failures_leave_nothing_behind() {
     let place = Place::new();
     fs::create_dir(place.at("dir")).unwrap();
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
         (
             &["cow", "missing"],
             "opening backing file 'missing': No such file or directory\n",
@@ -184,6 +182,7 @@ fn failures_leave_nothing_behind() {
             &["nowhere/cow", "back"],
             "open COW file: No such file or directory\n",
         ),
+        (&["", "back"], "open COW file: No such file or directory\n"),
         (&["-f", "dir", "back"], "open COW file: Is a directory\n"),
         (&["-f", "dir/", "back"], "open COW file: Is a directory\n"),
     ];
@@ -338,7 +337,7 @@ fn what_an_interrupted_merge_needs_is_not_replaced() {
 }
 
 #[test]
-fn a_full_disk_leaves_the_old_file() {
+fn a_limit_on_the_files_length_leaves_the_old_file() {
     let place = Place::new();
     old_cow(&place.at("cow"), &place.at("back"));
     let before = fs::read(place.at("cow")).unwrap();

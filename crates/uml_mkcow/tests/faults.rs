@@ -1,5 +1,4 @@
 //! Killed at any moment, starved, on full and read-only file systems, with odd clocks.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     fs::{self, File},
@@ -11,7 +10,8 @@ use std::{
 use testkit::{
     bins::installed,
     cmd::run,
-    faults::{at_each_moment, make_read_only, mount_tmpfs, starve, was_killed},
+    faults::{at_each_moment, make_read_only, mount_tmpfs, starve, unmount, was_killed},
+    names,
     netns::isolated,
 };
 
@@ -21,14 +21,6 @@ fn binary() -> &'static Path {
 
 /// The system calls that change something, and the locks before them.
 const CALLS: &str = "fcntl pwrite64 fsync renameat2 rename unlink fchmod fchown";
-
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.collect();
-    names.sort();
-    names
-}
 
 #[test]
 fn killed_at_each_system_call_it_leaves_no_half_file() {
@@ -145,6 +137,7 @@ fn full_and_read_only_file_systems_are_told() {
             "{}",
             refused.err()
         );
+        unmount(&small);
     });
 }
 

@@ -167,6 +167,16 @@ fn missing_files_are_named() {
             .err()
             .ends_with("'nowhere/new': No such file or directory\n")
     );
+    for (args, words) in [
+        (&["", "new"][..], "opening COW file ''"),
+        (&["-b", "", "cow", "new"], "opening backing file ''"),
+        (&["cow", ""], "making a temporary file beside ''"),
+    ] {
+        let finished = place.moo(args);
+        assert_eq!(finished.code(), 1);
+        let words = format!("uml_moo: {words}: No such file or directory\n");
+        assert_eq!(finished.err(), words);
+    }
     fs::create_dir(place.at("dir")).unwrap();
     let finished = place.moo(&["cow", "dir"]);
     assert_eq!(
@@ -224,4 +234,27 @@ fn verify_prints_the_crc32_of_the_image() {
         format!("crc32 of '{}': {sum:08x}\n", back.display())
     );
     assert_eq!(finished.err(), "");
+}
+
+#[test]
+fn names_neither_steer_a_terminal_nor_forge_lines() {
+    let disk = small();
+    let place = Place::new(&disk);
+    let (odd, shown) = ("a\numl_moo: done\u{1b}[2J", "a\\numl_moo: done\\u{1b}[2J");
+    let said = |args: &[&str], lines: usize| {
+        let finished = place.moo(args);
+        let words = finished.err() + &finished.out();
+        assert!(words.contains(shown), "{args:?}: {words}");
+        assert!(!words.contains('\u{1b}'), "{args:?}: {words}");
+        assert_eq!(words.lines().count(), lines, "{args:?}: {words}");
+    };
+    said(&[odd, "new"], 1);
+    fs::write(place.at(odd), "no header").unwrap();
+    said(&[odd, "new"], 1);
+    fs::write(place.at(odd), &disk.backing).unwrap();
+    said(&["-b", odd, "cow", "new"], 4);
+    said(&["--verify", "--ignore-mtime", "-b", odd, "cow", odd], 1);
+    said(&["--ignore-mtime", "-b", odd, "-d", "cow"], 1);
+    fs::copy(place.at("cow"), place.at(odd)).unwrap();
+    said(&["--verify", "cow", odd], 1);
 }

@@ -10,19 +10,23 @@ use std::{
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use testkit::{
+    bins,
     cmd::run,
-    faults::{at_each_moment, make_read_only, starve, was_killed},
+    faults::{
+        at_each_moment, make_read_only, mount_tmpfs, remount_tmpfs, starve, unmount, was_killed,
+    },
+    netns::isolated,
 };
 use uml_core::cow::{LockKind, lock::lock};
 
-use crate::support::{Disk, Place, mount_tmpfs, noise, resize_tmpfs, set_mtime, with_own_mounts};
+use crate::support::{Disk, JOURNAL, Place, noise, set_mtime, write_backing};
 
 #[test]
 fn a_full_disk_leaves_the_old_image() {
-    with_own_mounts(|| {
+    isolated(|| {
         let disk = Disk::busy(4);
         let place = Place::new(&disk);
-        mount_tmpfs(&place.at("small"), 1024);
+        mount_tmpfs(&place.at("small"), "size=1024k");
         fs::write(place.at("small/new"), "old").unwrap();
         let finished = place.moo(&["cow", "small/new"]);
         assert_eq!(finished.code(), 1);
@@ -30,22 +34,23 @@ fn a_full_disk_leaves_the_old_image() {
         assert_eq!(finished.err(), words);
         assert_eq!(place.read("small/new"), b"old");
         assert_eq!(fs::read_dir(place.at("small")).unwrap().count(), 1);
-        resize_tmpfs(&place.at("small"), 8192);
+        remount_tmpfs(&place.at("small"), "size=8192k");
         place.ok(&["cow", "small/new"]);
         assert!(place.read("small/new") == disk.merged());
+        unmount(&place.at("small"));
     });
 }
 
 #[test]
 fn a_disk_that_fills_in_the_middle_of_a_merge_in_place() {
-    with_own_mounts(|| {
+    isolated(|| {
         // The backing file is a hole: merging needs room.
         let mut disk = Disk::busy(4);
         disk.backing.fill(0);
         let place = Place::new(&disk);
-        mount_tmpfs(&place.at("small"), 1024);
+        mount_tmpfs(&place.at("small"), "size=1024k");
         let small = place.at("small/back");
-        crate::support::write_backing(&small, &disk.backing);
+        write_backing(&small, &disk.backing);
         let args = ["-d", "-b", "small/back", "cow"];
         let finished = place.moo(&args);
         assert_eq!(finished.code(), 1);
@@ -53,8 +58,8 @@ fn a_disk_that_fills_in_the_middle_of_a_merge_in_place() {
         assert!(words.contains("'small/back' is half merged"), "{words}");
         assert!(words.contains("run the same command again"), "{words}");
         assert!(words.ends_with(": No space left on device\n"), "{words}");
-        assert!(place.names().contains(&".cow.merge-journal".to_owned()));
-        resize_tmpfs(&place.at("small"), 8192);
+        assert!(place.names().contains(&JOURNAL.to_owned()));
+        remount_tmpfs(&place.at("small"), "size=8192k");
         let finished = place.ok(&args);
         assert!(
             finished
@@ -62,16 +67,17 @@ fn a_disk_that_fills_in_the_middle_of_a_merge_in_place() {
                 .contains("an interrupted merge was found and finished")
         );
         assert!(place.read("small/back") == disk.merged());
-        assert!(!place.names().contains(&".cow.merge-journal".to_owned()));
+        assert!(!place.names().contains(&JOURNAL.to_owned()));
+        unmount(&place.at("small"));
     });
 }
 
 #[test]
 fn without_room_for_the_journal_the_backing_file_stays() {
-    with_own_mounts(|| {
+    isolated(|| {
         let disk = Disk::busy(1);
         let place = Place::new(&disk);
-        mount_tmpfs(&place.at("small"), 2048);
+        mount_tmpfs(&place.at("small"), "size=2048k");
         disk.write_cow(&place.at("small/cow"), &place.at("back"));
         let filler = File::create(place.at("small/filler")).unwrap();
         let mut at = 0;
@@ -80,17 +86,14 @@ fn without_room_for_the_journal_the_backing_file_stays() {
         }
         let finished = place.moo(&["-d", "small/cow"]);
         assert_eq!(finished.code(), 1);
-        assert!(
-            finished.err().contains(".cow.merge-journal"),
-            "{}",
-            finished.err()
-        );
+        assert!(finished.err().contains(JOURNAL), "{}", finished.err());
         assert!(place.read("back") == disk.backing);
         filler.set_len(0).unwrap();
         fs::remove_file(place.at("small/filler")).unwrap();
         place.ok(&["-d", "small/cow"]);
         assert!(place.read("back") == disk.merged());
         assert_eq!(fs::read_dir(place.at("small")).unwrap().count(), 1);
+        unmount(&place.at("small"));
     });
 }
 
@@ -116,7 +119,7 @@ fn a_limit_on_the_files_length_is_an_error() {
 #[test]
 fn unreadable_files_are_named() {
     let place = Place::new(&Disk::busy(1));
-    fs::copy(env!("CARGO_BIN_EXE_uml_moo"), place.at("tool")).unwrap();
+    bins::copy(Path::new(env!("CARGO_BIN_EXE_uml_moo")), &place.at("tool"));
     let nobody = |line: &str| {
         let line = format!("chmod 777 .; chmod 644 cow back; {line}");
         let mut command = Command::new("bash");
@@ -190,18 +193,27 @@ fn a_failed_sync_is_no_success() {
     assert_eq!(finished.code(), 1);
     assert_eq!(place.names(), ["back", "cow", "new"]);
     assert_eq!(place.read("new"), b"old");
-    // The journal, its directory, the backing file.
-    for when in 1..=3 {
+    let (back, journal) = (place.at("back"), place.at(JOURNAL));
+    let folder = back.parent().unwrap();
+    let steps = [
+        "syncing COW file 'cow'".to_owned(),
+        format!("syncing journal '{}'", journal.display()),
+        format!("syncing directory '{}'", folder.display()),
+        format!("syncing '{}'", back.display()),
+    ];
+    for (step, when) in steps.iter().zip(1..) {
         place.write(&disk);
-        let _ = fs::remove_file(place.at(".cow.merge-journal"));
+        let _ = fs::remove_file(&journal);
         let injection = format!("fsync:error=EIO:when={when}");
         let finished = place.injected(&injection, &["-d", "cow"]);
         assert_eq!(finished.code(), 1, "{injection}");
-        assert!(
-            finished.err().ends_with(": Input/output error\n"),
-            "{}",
-            finished.err()
-        );
+        let words = finished.err();
+        assert!(words.contains(step), "{step}: {words}");
+        assert!(words.ends_with(": Input/output error\n"), "{words}");
+        // All that finishing it needs is on the disk before the first byte changes.
+        let untouched = place.read("back") == disk.backing;
+        assert_eq!(untouched, when < 4, "{injection}");
+        assert_eq!(journal.exists(), when > 2, "{injection}");
     }
     place.ok(&["-d", "cow"]);
     assert!(place.read("back") == disk.merged());
@@ -220,6 +232,19 @@ fn a_file_system_without_holes_or_locks_on_temporary_files_serves() {
         .injected("lseek:error=EINVAL", &["--verify", "cow", "new"])
         .success();
     assert!(place.read("new") == disk.merged());
+    // The COW file's and the backing file's locks count; the third one is the temporary file's.
+    for when in 1..=2 {
+        let injection = format!("fcntl:error=ENOLCK:when={when}");
+        let refused = place.injected(&injection, &["cow", "other"]);
+        assert_eq!(refused.code(), 1);
+        let words = refused.err();
+        assert!(words.contains("locking '"), "{words}");
+        assert!(words.ends_with("': No locks available\n"), "{words}");
+    }
+    let _ = place
+        .injected("fcntl:error=ENOLCK:when=3+", &["cow", "other"])
+        .success();
+    assert!(place.read("other") == disk.merged());
 }
 
 #[test]
@@ -391,7 +416,7 @@ fn killed_at_each_system_call_a_new_image_is_whole_or_not_there() {
     let disk = Disk::busy(1);
     let place = Place::in_memory(&disk);
     let merged = disk.merged();
-    let calls = "ftruncate pwrite64 fchmod fchown fsync rename sync_file_range copy_file_range";
+    let calls = "ftruncate pwrite64 fchmod fchown fsync rename sync_file_range";
     let kills = at_each_moment(calls, |moment| {
         fs::write(place.at("new"), "old").unwrap();
         let mut command = moment.kills(Path::new(env!("CARGO_BIN_EXE_uml_moo")));
@@ -454,12 +479,12 @@ fn starved_it_merges_all_or_nothing() {
 
 #[test]
 fn read_only_file_systems_are_told() {
-    with_own_mounts(|| {
+    isolated(|| {
         let disk = Disk::busy(1);
         let place = Place::new(&disk);
         let fixed = place.at("fixed");
-        mount_tmpfs(&fixed, 4096);
-        crate::support::write_backing(&fixed.join("back"), &disk.backing);
+        mount_tmpfs(&fixed, "size=4096k");
+        write_backing(&fixed.join("back"), &disk.backing);
         disk.write_cow(&fixed.join("cow"), &fixed.join("back"));
         make_read_only(&fixed);
         for args in [
@@ -480,5 +505,6 @@ fn read_only_file_systems_are_told() {
         // To read is enough for a new image elsewhere.
         place.ok(&["fixed/cow", "new"]);
         assert!(place.read("new") == disk.merged());
+        unmount(&fixed);
     });
 }

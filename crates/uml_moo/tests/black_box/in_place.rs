@@ -2,16 +2,19 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, symlink},
-    process::Stdio,
-    time::{Duration, Instant},
+    os::unix::fs::{FileExt as _, MetadataExt as _, symlink},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant, SystemTime},
 };
 
-use testkit::cmd::{run, wait_for};
+use testkit::{
+    bins,
+    cmd::{run, wait_for},
+    until,
+};
 
-use crate::support::{Disk, MTIME, Place, noise, set_mtime};
-
-const JOURNAL: &str = ".cow.merge-journal";
+use crate::support::{Disk, JOURNAL, MTIME, Place, noise, set_mtime};
 
 /// Runs the same command again and checks that all is as if nothing had happened.
 fn finish(place: &Place, merged: &[u8]) {
@@ -38,7 +41,7 @@ fn killed_at_any_system_call_and_finished() {
         ("pread64", 12),
         ("pwrite64", 8),
         ("fallocate", 4),
-        ("fsync", 4),
+        ("fsync", 5),
         ("rename", 1),
         ("unlink", 1),
         ("sync_file_range", 4),
@@ -210,25 +213,37 @@ fn a_journal_that_does_not_belong_stops_everything() {
 #[test]
 fn a_merge_within_the_second_still_invalidates_other_cow_files() {
     let disk = Disk::v3(noise(100_000), [(3, 1)]);
-    let place = Place::new(&disk);
-    // The clock stands still for the backing file: its last change and the merge share a second.
-    let faketime = place.at("back").metadata().unwrap().mtime();
-    assert_eq!(faketime, i64::from(MTIME));
-    let now = std::time::SystemTime::now();
-    let file = fs::File::options()
-        .write(true)
-        .open(place.at("back"))
-        .unwrap();
-    file.set_modified(now + Duration::from_secs(5)).unwrap();
-    let seconds = u32::try_from(file.metadata().unwrap().mtime()).unwrap();
-    let mut cow = place.read("cow");
-    cow[8..12].copy_from_slice(&seconds.to_be_bytes());
-    fs::write(place.at("cow"), cow).unwrap();
-    place.ok(&["-d", "cow"]);
-    assert_ne!(file.metadata().unwrap().mtime(), i64::from(seconds));
-    let again = place.moo(&["cow", "new"]);
-    assert_eq!(again.code(), 1);
-    assert!(again.err().starts_with("mtime mismatch"));
+    let place = Place::in_memory(&disk);
+    let now = || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.unwrap().as_secs()
+    };
+    let cow_as_of = |name: &str, second: u64| {
+        disk.write_cow(&place.at(name), &place.at("back"));
+        let file = fs::File::options().write(true).open(place.at(name));
+        let second = u32::try_from(second).unwrap().to_be_bytes();
+        file.unwrap().write_all_at(&second, 8).unwrap();
+    };
+    for args in [&["-d", "cow"][..], &["-d", "--ignore-mtime", "cow"]] {
+        // The backing file's last change, the other COW file and the merge share a second.
+        until("a merge within a second", || {
+            place.write(&disk);
+            let second = now();
+            let back = fs::File::options().write(true).open(place.at("back"));
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            back.unwrap().set_modified(time).unwrap();
+            cow_as_of("other", second);
+            if args.len() == 2 {
+                cow_as_of("cow", second);
+            }
+            place.ok(args);
+            (now() == second).then_some(())
+        });
+        assert!(place.read("back") == disk.merged());
+        let other = place.moo(&["other", "new"]);
+        assert_eq!(other.code(), 1, "{args:?}");
+        assert!(other.err().starts_with("mtime mismatch"), "{args:?}");
+    }
 }
 
 #[test]
@@ -254,11 +269,9 @@ fn a_cow_file_that_may_only_be_read_can_be_merged() {
     // A user without the right to write the COW file, but with that to write beside it.
     let script = "chown 65534 . back && chmod 444 cow && exec setpriv --reuid=65534 \
                   --clear-groups \"$0\" -d cow";
-    let mut command = std::process::Command::new("bash");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_uml_moo")]);
     // Nobody may enter the build's folder: the tool is copied here.
-    fs::copy(env!("CARGO_BIN_EXE_uml_moo"), place.at("tool")).unwrap();
-    command = std::process::Command::new("bash");
+    bins::copy(Path::new(env!("CARGO_BIN_EXE_uml_moo")), &place.at("tool"));
+    let mut command = Command::new("bash");
     command
         .args(["-c", script, "./tool"])
         .current_dir(place.at(""));

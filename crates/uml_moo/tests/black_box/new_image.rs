@@ -2,8 +2,12 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink},
+    path::Path,
+    process::Command,
 };
+
+use testkit::{bins, cmd::run};
 
 use crate::support::{Disk, Place, noise};
 
@@ -49,14 +53,14 @@ fn a_huge_sparse_image_needs_little_time_space_and_memory() {
         .open(place.at("back"))
         .unwrap();
     back.set_len(size).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&back, b"middle", size / 2).unwrap();
+    back.write_all_at(b"middle", size / 2).unwrap();
     crate::support::set_mtime(&place.at("back"));
     let cow = fs::File::options()
         .write(true)
         .open(place.at("cow"))
         .unwrap();
     let write = |bytes: &[u8], at: u64| {
-        std::os::unix::fs::FileExt::write_all_at(&cow, bytes, at).unwrap();
+        cow.write_all_at(bytes, at).unwrap();
     };
     write(&size.to_be_bytes(), 12);
     let (bitmap, data) = (8192, 8192 + (4 << 30));
@@ -65,13 +69,13 @@ fn a_huge_sparse_image_needs_little_time_space_and_memory() {
         write(&[b'X'; 512], data + sector * 512);
     }
     let limited = |args: &str| {
-        let mut command = std::process::Command::new("bash");
+        let mut command = Command::new("bash");
         // Address space, in KiB: threads' stacks and libraries count too, so this is a wide bound.
         let line = format!("ulimit -v 131072; exec \"$0\" {args}");
         command
             .args(["-c", &line, env!("CARGO_BIN_EXE_uml_moo")])
             .current_dir(&root);
-        testkit::cmd::run(&mut command).success()
+        run(&mut command).success()
     };
     limited("--verify cow new");
     let image = fs::File::open(place.at("new")).unwrap();
@@ -79,7 +83,7 @@ fn a_huge_sparse_image_needs_little_time_space_and_memory() {
     assert!(image.metadata().unwrap().blocks() * 512 <= 10 * 4096);
     let read = |at: u64| {
         let mut bytes = [0; 512];
-        std::os::unix::fs::FileExt::read_exact_at(&image, &mut bytes, at).unwrap();
+        image.read_exact_at(&mut bytes, at).unwrap();
         bytes
     };
     assert_eq!(read(5 * 512), [b'X'; 512]);
@@ -89,7 +93,7 @@ fn a_huge_sparse_image_needs_little_time_space_and_memory() {
     limited("-d cow");
     let back = fs::File::open(place.at("back")).unwrap();
     let mut bytes = [0; 512];
-    std::os::unix::fs::FileExt::read_exact_at(&back, &mut bytes, size - 512).unwrap();
+    back.read_exact_at(&mut bytes, size - 512).unwrap();
     assert_eq!(bytes, [b'X'; 512]);
 }
 
@@ -105,4 +109,21 @@ fn what_dead_runs_left_is_cleaned() {
     place.ok(&["cow", "new"]);
     assert_eq!(place.names(), ["back", "cow", "new"]);
     assert!(place.read("new") == disk.merged());
+}
+
+#[test]
+fn who_may_not_give_files_away_keeps_the_group_at_least() {
+    let disk = Disk::v3(noise(10_000), [(3, 1)]);
+    let place = Place::new(&disk);
+    chown(place.at("back"), Some(12_345), Some(54_321)).unwrap();
+    fs::set_permissions(place.at("back"), Permissions::from_mode(0o640)).unwrap();
+    bins::copy(Path::new(env!("CARGO_BIN_EXE_uml_moo")), &place.at("tool"));
+    // A user who may read the backing file as one of its group.
+    let line =
+        "chmod 777 . && exec setpriv --reuid=65534 --regid=65534 --groups=54321 ./tool cow new";
+    let mut command = Command::new("bash");
+    let _ = run(command.args(["-c", line]).current_dir(place.at(""))).success();
+    let metadata = place.at("new").metadata().unwrap();
+    let found = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+    assert_eq!(found, (0o640, 65_534, 54_321));
 }

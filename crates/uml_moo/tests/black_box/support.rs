@@ -10,11 +10,17 @@ use std::{
 };
 
 use tempfile::TempDir;
-use testkit::cmd::{Finished, run};
+use testkit::{
+    cmd::{Finished, run},
+    names,
+};
 use uml_core::cow::Layout;
 
 /// When every backing file here last changed.
 pub(crate) const MTIME: u32 = 1_700_000_000;
+
+/// What lies beside `cow` while it is merged in place.
+pub(crate) const JOURNAL: &str = ".cow.merge-journal";
 
 /// A disk: a backing file's bytes and the sectors that changed.
 #[derive(Debug, Clone)]
@@ -309,55 +315,6 @@ impl Place {
 
     /// All names in the folder, in order.
     pub(crate) fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.root).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
+        names(&self.root)
     }
-}
-
-/// Runs `test` on a thread with mounts of its own.
-pub(crate) fn with_own_mounts(test: impl FnOnce() + Send) {
-    use nix::{
-        mount::{MsFlags, mount},
-        sched::{CloneFlags, unshare},
-    };
-    std::thread::scope(|scope| {
-        let test = scope.spawn(|| {
-            let own = unshare(CloneFlags::CLONE_NEWNS);
-            assert!(own.is_ok(), "mounts of its own: run the tests as root");
-            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-            test();
-        });
-        if let Err(panic) = test.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
-}
-
-/// Mounts a memory file system of that many KiB; call it under [`with_own_mounts`].
-pub(crate) fn mount_tmpfs(at: &Path, kib: u32) {
-    use nix::mount::{MsFlags, mount};
-    fs::create_dir_all(at).unwrap();
-    let size = format!("size={kib}k");
-    let none = None::<&str>;
-    mount(
-        none,
-        at,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some(size.as_str()),
-    )
-    .unwrap();
-}
-
-/// Gives it another size.
-pub(crate) fn resize_tmpfs(at: &Path, kib: u32) {
-    use nix::mount::{MsFlags, mount};
-    let size = format!("size={kib}k");
-    let none = None::<&str>;
-    mount(none, at, none, MsFlags::MS_REMOUNT, Some(size.as_str())).unwrap();
 }
