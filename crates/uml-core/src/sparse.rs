@@ -1,10 +1,10 @@
-//! Sparse-file I/O: data and holes, zeros, shared blocks.
+//! Sparse-file I/O: data and holes, zeros, copies that keep holes or share blocks.
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
 use nix::{
     errno::Errno,
-    fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise},
+    fcntl::{FallocateFlags, PosixFadviseAdvice, copy_file_range, fallocate, posix_fadvise},
     unistd::{Whence, lseek64},
 };
 
@@ -12,6 +12,8 @@ use crate::sys::file_range;
 
 /// The block in which zeros are looked for and holes are made, in bytes.
 pub const BLOCK: usize = 4096;
+
+const COPY_WINDOW: usize = 256 << 10;
 
 /// A `u64` that is known to be small as an index; the largest index where it isn't.
 #[must_use]
@@ -184,6 +186,76 @@ fn cloned(answer: io::Result<()>) -> io::Result<bool> {
         ) => Ok(false),
         _ => Err(error),
     }
+}
+
+/// Copies a range: blocks are shared where the file system can, else copied inside the kernel,
+/// else read and written. The source's holes in the range become zeros.
+///
+/// # Errors
+/// What the system said; `UnexpectedEof` where the source ends early.
+pub fn copy_range(
+    source: &File,
+    range: Range<u64>,
+    target: &File,
+    target_offset: u64,
+) -> io::Result<()> {
+    if range.is_empty() || clone_range(source, &range, target, target_offset)? {
+        return Ok(());
+    }
+    let copied = copy_inside_kernel(source, &range, target, target_offset)?;
+    copy_by_hand(
+        source,
+        range.start + copied..range.end,
+        target,
+        target_offset + copied,
+    )
+}
+
+/// Copies as much as `copy_file_range` will; returns the bytes copied.
+fn copy_inside_kernel(
+    source: &File,
+    range: &Range<u64>,
+    target: &File,
+    target_offset: u64,
+) -> io::Result<u64> {
+    let signed = |value: u64| i64::try_from(value).map_err(|_| io::Error::from(Errno::EOVERFLOW));
+    let mut from = signed(range.start)?;
+    let mut to = signed(target_offset)?;
+    let end = signed(range.end)?;
+    while from < end {
+        let length = usize::try_from(end - from)
+            .unwrap_or(usize::MAX)
+            .min(1 << 30);
+        match copy_file_range(source, Some(&mut from), target, Some(&mut to), length) {
+            Ok(0)
+            | Err(
+                Errno::EXDEV
+                | Errno::EINVAL
+                | Errno::ENOSYS
+                | Errno::EOPNOTSUPP
+                | Errno::EPERM
+                | Errno::EBADF
+                | Errno::ETXTBSY,
+            ) => break,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(from.unsigned_abs() - range.start)
+}
+
+fn copy_by_hand(source: &File, range: Range<u64>, target: &File, mut to: u64) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_WINDOW.min(index(range.end - range.start))];
+    let mut from = range.start;
+    while from < range.end {
+        let length = buffer.len().min(index(range.end - from));
+        let part = &mut buffer[..length];
+        source.read_exact_at(part, from)?;
+        target.write_all_at(part, to)?;
+        from += length as u64;
+        to += length as u64;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -83,6 +83,35 @@ fn a_punched_range_reads_as_zeros() {
 }
 
 #[test]
+fn copies_are_equal_whichever_way_they_go() {
+    let bytes: Vec<u8> = (0..u32::try_from(COPY_WINDOW).unwrap() * 2 + 999)
+        .map(|n| n.to_le_bytes()[1])
+        .collect();
+    let source = file(&[(0, &bytes)], bytes.len() as u64);
+    let range = 100..bytes.len() as u64 - 7;
+    let expected = &bytes[100..bytes.len() - 7];
+    for way in [
+        copy_range,
+        copy_by_hand,
+        |source: &File, range: Range<u64>, target: &File, to| {
+            let copied = copy_inside_kernel(source, &range, target, to)?;
+            copy_by_hand(source, range.start + copied..range.end, target, to + copied)
+        },
+    ] {
+        let target = file(&[], 0);
+        way(&source, range.clone(), &target, 5).unwrap();
+        assert_eq!(&all(&target)[5..], expected);
+    }
+}
+
+#[test]
+fn a_copy_behind_the_end_is_an_error() {
+    let source = file(&[], 100);
+    let error = copy_range(&source, 50..200, &file(&[], 0), 0).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
 fn reads_stop_at_the_end() {
     let source = file(&[(0, b"abc")], 3);
     let mut buffer = [9; 5];
