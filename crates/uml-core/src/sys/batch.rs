@@ -209,7 +209,7 @@ impl Outbox {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let result = if let [frame] = frames {
             // SAFETY: `socket` is borrowed, so it stays open; the kernel reads the bytes of
-            // `frame`, which is a slice, and keeps nothing of it.
+            // `frame`, which is a slice, and keeps nothing of it. On failure nothing went out.
             let result = unsafe {
                 libc::send(
                     socket.as_raw_fd(),
@@ -234,7 +234,7 @@ impl Outbox {
             // SAFETY: `socket` is borrowed, so it stays open. `headers` points to at least `count`
             // headers, each with one vector that describes one of `frames`; the kernel only reads
             // what the vectors point to, and writes a length into each header, which `self` owns
-            // and is borrowed mutably.
+            // and is borrowed mutably. On failure nothing went out.
             unsafe { libc::sendmmsg(socket.as_raw_fd(), headers, length(count), flags) }
         };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())

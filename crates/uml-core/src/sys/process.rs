@@ -36,7 +36,8 @@ pub fn clear_environment() {
 /// # Errors
 /// `EBADF` where there is none, `EMFILE` where no number is free.
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: only numbers are passed. The number may be anything: the kernel answers `EBADF`.
+    // SAFETY: only numbers are passed. The number may be anything: where no descriptor stands behind
+    // it the kernel answers `EBADF`, and has made none.
     let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
     check(copy)?;
     // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
@@ -61,7 +62,8 @@ pub fn close_inherited(keep: Option<BorrowedFd<'_>>) -> io::Result<()> {
 }
 
 fn close_from(first: u32, last: u32) -> io::Result<()> {
-    // SAFETY: only numbers are passed. By this function's contract nobody owns these descriptors.
+    // SAFETY: only numbers are passed. By `close_inherited`'s contract nobody owns these
+    // descriptors. On failure they stay open.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     check(result)
 }
@@ -159,7 +161,8 @@ impl Capabilities {
             },
         ];
         // SAFETY: both pointers are to live local variables; the kernel reads two `Half`s, and may
-        // write the version it prefers into the header, which is unique here.
+        // write the version it prefers into the header, which is unique here. On failure the
+        // thread has the sets that it had.
         let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
         check(result)
     }

@@ -34,7 +34,8 @@ pub fn line_discipline(tty: BorrowedFd<'_>) -> io::Result<libc::c_int> {
 /// # Errors
 /// `EINVAL` where the kernel hasn't got it, `EPERM` without `CAP_NET_ADMIN` for [`N_SLIP`].
 pub fn set_line_discipline(tty: BorrowedFd<'_>, number: libc::c_int) -> io::Result<()> {
-    // SAFETY: `tty` is borrowed, so it stays open. The kernel reads one int at `number`.
+    // SAFETY: `tty` is borrowed, so it stays open. The kernel only reads one int at `number`, which
+    // lives until the call is over. On failure the terminal has the discipline that it had.
     let result = unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSETD, &raw const number) };
     check(result)
 }
@@ -47,7 +48,8 @@ pub fn set_line_discipline(tty: BorrowedFd<'_>, number: libc::c_int) -> io::Resu
 pub fn plain_slip(tty: BorrowedFd<'_>) -> io::Result<()> {
     const SIOCSIFENCAP: libc::Ioctl = 0x8926;
     let encapsulation: libc::c_int = 0;
-    // SAFETY: `tty` is borrowed, so it stays open. The kernel reads one int at `encapsulation`.
+    // SAFETY: `tty` is borrowed, so it stays open. The kernel only reads one int at `encapsulation`,
+    // which lives until the call is over. On failure packets go as before.
     let result = unsafe { libc::ioctl(tty.as_raw_fd(), SIOCSIFENCAP, &raw const encapsulation) };
     check(result)
 }

@@ -50,7 +50,7 @@ pub(crate) fn set_interface(fd: BorrowedFd<'_>, name: &str, flags: u16) -> io::R
     let mut request = Request::new(name, flags)?;
     // SAFETY: `fd` is borrowed, so it stays open. The kernel reads and writes `struct ifreq` at a
     // `Request`, which is as large, and aligned enough since the kernel copies bytes; `&mut` makes
-    // the pointer unique. On failure nothing is written that matters.
+    // the pointer unique. On failure the request isn't read.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
     check(result)?;
     Ok(request.name())
@@ -61,7 +61,7 @@ pub(crate) fn set_interface(fd: BorrowedFd<'_>, name: &str, flags: u16) -> io::R
 /// The flags that it tells too are no use: 0x1000 stands for `IFF_NO_PI` and `IFF_NOFILTER`.
 pub(crate) fn interface(fd: BorrowedFd<'_>) -> io::Result<String> {
     let mut request = Request::new("", 0)?;
-    // SAFETY: as in `set_interface`; the kernel only writes.
+    // SAFETY: as in `set_interface`, but for the kernel reading nothing.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF as _, &raw mut request) };
     check(result)?;
     Ok(request.name())
@@ -71,6 +71,7 @@ pub(crate) fn interface(fd: BorrowedFd<'_>) -> io::Result<String> {
 pub(crate) fn set_persistent(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     let value = libc::c_ulong::from(on);
     // SAFETY: `fd` is borrowed, so it stays open. The argument is a number: no memory is touched.
+    // On failure the device is as before.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETPERSIST as _, value) };
     check(result)
 }
