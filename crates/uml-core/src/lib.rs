@@ -14,6 +14,8 @@ pub mod wire;
 pub mod cow;
 #[cfg(feature = "hostnet")]
 pub mod hostnet;
+#[cfg(feature = "hostnet")]
+pub mod lock;
 #[cfg(feature = "cow")]
 pub mod sparse;
 #[cfg(feature = "cow")]

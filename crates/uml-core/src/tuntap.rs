@@ -45,6 +45,14 @@ impl Kind {
             Self::Tun => "tun",
         }
     }
+
+    /// The kind that netlink tells as a number (`IFLA_TUN_TYPE`): 1 is `IFF_TUN`, 2 `IFF_TAP`.
+    pub(crate) const fn of_type(number: u8) -> Self {
+        match number {
+            1 => Self::Tun,
+            _ => Self::Tap,
+        }
+    }
 }
 
 /// How a device is attached to. An existing device refuses (`EINVAL`) another kind, and another

@@ -59,7 +59,7 @@ fn tap_devices_are_made_owned_kept_and_dropped() {
             panic!("not a tun device");
         };
         assert_eq!((state.owner, state.group), (Some(1234), Some(4321)));
-        assert!(state.tap && state.persistent && !state.packet_info);
+        assert!(state.kind == Kind::Tap && state.persistent && !state.packet_info);
         drop(device);
         assert!(host.find_link(&name("tap0")).unwrap().is_some());
         // A child that another test is just starting may still have the descriptor.
@@ -98,7 +98,9 @@ fn tap_devices_have_all_modes() {
         else {
             panic!("not a tun device");
         };
-        assert!(!state.tap && state.packet_info && state.vnet_hdr && state.multi_queue);
+        assert!(
+            state.kind == Kind::Tun && state.packet_info && state.vnet_hdr && state.multi_queue
+        );
     });
 }
 
@@ -294,7 +296,7 @@ fn routes_are_added_listed_and_deleted() {
         let tap0 = interface(&mut host, device.name().as_str());
         let route = Route {
             destination: IpPrefix::host(GUEST),
-            interface: tap0.clone(),
+            device: tap0.clone(),
             gateway: None,
         };
         assert!(host.add_route(&route).unwrap_err().is(libc::ENETDOWN));
@@ -307,13 +309,13 @@ fn routes_are_added_listed_and_deleted() {
         );
         let behind = Route {
             destination: prefix("10.0.0.0/8"),
-            interface: tap0.clone(),
+            device: tap0.clone(),
             gateway: Some(GUEST),
         };
         host.add_route(&behind).unwrap();
         let six = Route {
             destination: prefix("fd00:5::1/128"),
-            interface: tap0.clone(),
+            device: tap0.clone(),
             gateway: None,
         };
         host.add_route(&six).unwrap();
@@ -435,7 +437,7 @@ fn routes_and_proxies_tell_who_made_them() {
         host.set_up(&interface, true).unwrap();
         let route = |destination: &str| Route {
             destination: prefix(destination),
-            interface: interface.clone(),
+            device: interface.clone(),
             gateway: None,
         };
         host.add_route(&route("10.0.0.1/32")).unwrap();

@@ -37,6 +37,41 @@ pub struct Answer<'a> {
     pub worked: bool,
 }
 
+/// The descriptors that a call may name by their numbers.
+#[derive(Debug)]
+pub struct Descriptors<'a> {
+    stdin: io::Stdin,
+    stdout: io::Stdout,
+    stderr: io::Stderr,
+    named: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Descriptors<'a> {
+    /// The standard ones, and the one beyond them that the call names.
+    #[must_use]
+    pub fn with(named: Option<BorrowedFd<'a>>) -> Self {
+        Self {
+            stdin: io::stdin(),
+            stdout: io::stdout(),
+            stderr: io::stderr(),
+            named,
+        }
+    }
+
+    /// The descriptor of this number; beyond 2 it is the one that the call names.
+    ///
+    /// # Errors
+    /// `EBADF` where the call names none, or one that isn't open.
+    pub fn get(&self, number: i32) -> io::Result<BorrowedFd<'_>> {
+        match number {
+            0 => Ok(self.stdin.as_fd()),
+            1 => Ok(self.stdout.as_fd()),
+            2 => Ok(self.stderr.as_fd()),
+            _ => self.named.ok_or_else(|| Errno::EBADF.into()),
+        }
+    }
+}
+
 /// What a descriptor is, as far as answers go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -50,25 +85,15 @@ enum Kind {
 
 /// Answers in the way that the call's version wants.
 ///
-/// `descriptor` is the one that the call names, where it names one beyond the standard ones.
-///
 /// # Errors
 /// What the system said, with the number of the descriptor. Nobody has the tap then.
 pub fn send(
     reply: Reply,
-    descriptor: Option<BorrowedFd<'_>>,
+    descriptors: &Descriptors<'_>,
     answer: Answer<'_>,
 ) -> Result<(), (i32, io::Error)> {
-    let stdout = io::stdout();
-    let stderr = io::stderr();
-    let stdin = io::stdin();
-    let of = |number: i32| match (number, descriptor) {
-        (0, _) => Ok(stdin.as_fd()),
-        (1, _) => Ok(stdout.as_fd()),
-        (2, _) => Ok(stderr.as_fd()),
-        (_, Some(fd)) => Ok(fd),
-        (_, None) => Err((number, Errno::EBADF.into())),
-    };
+    let stdout = &descriptors.stdout;
+    let of = |number| descriptors.get(number).map_err(|error| (number, error));
     let counted = || helper::counted(answer.log);
     match reply {
         Reply::Message(number) => message(of(number)?, answer).map_err(|error| (number, error)),

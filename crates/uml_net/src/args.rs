@@ -25,6 +25,7 @@ use std::{ffi::OsString, net::Ipv4Addr, os::unix::ffi::OsStrExt as _};
 
 use uml_core::hostnet::{BadName, DeviceName};
 
+use crate::cli::USAGE;
 use words::{address, decimal, descriptor, shown};
 
 /// The newest version of the protocol.
@@ -114,9 +115,7 @@ impl Reply {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadCall {
     /// Fewer than two words.
-    #[error(
-        "uml_net : bad argument list - if you're running uml_net by\nhand, don't bother.  uml_net is run automatically by UML when\nnecessary."
-    )]
+    #[error("{}", USAGE.text)]
     TooShort,
     /// A version that this program doesn't know.
     #[error("Version mismatch - requested version {0}, uml_net supports up to version {NEWEST}")]

@@ -15,7 +15,8 @@ impl Session<'_> {
     /// Makes a guest's address reachable: a host route, and the host answers ARP for it.
     ///
     /// # Errors
-    /// Why not. Where the kernel refuses half-way, the address is taken back.
+    /// Why not. Where the kernel refuses half-way, the address is taken back, unless an earlier call
+    /// added it: that guest goes on.
     pub fn add(&mut self, guest: &GuestAddress) -> Result<(), Problem> {
         let interface = self.callers_device(guest)?;
         let view = self.view()?;
@@ -29,10 +30,12 @@ impl Session<'_> {
             .routes
             .iter()
             .filter(|route| route.origin == Origin::UML_NET && route.devices == [interface.index]);
-        let known = view
+        let mut to_it = view
             .routes
             .iter()
-            .any(|route| leads(route, guest.address, &interface));
+            .filter(|route| leads(route, guest.address, &interface));
+        let before = to_it.next();
+        let known = before.is_some();
         if !known && behind.count() >= self.policy.addresses {
             return Err(Problem::TooManyAddresses {
                 device: guest.device.clone(),
@@ -44,7 +47,7 @@ impl Session<'_> {
             .forwarding_for(&interface, slip)
             .and_then(|()| self.add_route(guest.address, &interface, known))
             .and_then(|()| self.answer_for(guest, &interface, &view.routes));
-        if added.is_err() {
+        if added.is_err() && !before.is_some_and(|route| route.origin == Origin::UML_NET) {
             // What failed is told; that something of it can't be undone would be beside the point.
             let _ = self.undo(guest.address, &interface);
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, de};
-use uml_core::hostnet::IpPrefix;
+use uml_core::{error::system_text, hostnet::IpPrefix};
 
 use crate::privilege::Caller;
 
@@ -98,6 +98,28 @@ impl Policy {
                 Ok((Self::default(), Some(PolicyError::Untrusted(why))))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a file is a correct policy, and, where it is the one of [`PATH`], one that counts.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(path: &Path) -> Result<(), String> {
+        let said = |error: io::Error| system_text(&error);
+        let file = File::open(path).map_err(said)?;
+        let text = read_all(file).map_err(|error| match error {
+            PolicyError::Wrong(what) => what,
+            PolicyError::Unreadable(error) => said(error),
+            PolicyError::Untrusted(why) => why.to_owned(),
+        })?;
+        Self::parse(&text)?;
+        if path != Path::new(PATH) {
+            return Ok(());
+        }
+        match read_trusted(path) {
+            Err(PolicyError::Untrusted(why)) => Err(format!("it is ignored: {why}")),
+            _ => Ok(()),
         }
     }
 
@@ -211,6 +233,11 @@ fn read_trusted(path: &Path) -> Result<Option<String>, PolicyError> {
     if !file.metadata().map_err(PolicyError::Unreadable)?.is_file() {
         return Err(PolicyError::Untrusted("it is no plain file"));
     }
+    read_all(file).map(Some)
+}
+
+/// A file's text, if it isn't too long for a policy.
+fn read_all(file: File) -> Result<String, PolicyError> {
     let mut text = String::new();
     let length = file
         .take(LIMIT + 1)
@@ -221,7 +248,7 @@ fn read_trusted(path: &Path) -> Result<Option<String>, PolicyError> {
             "it is longer than {LIMIT} bytes"
         )));
     }
-    Ok(Some(text))
+    Ok(text)
 }
 
 fn is_missing(error: &io::Error) -> bool {

@@ -6,6 +6,7 @@ use uml_core::{
     error::chain,
     hostnet::{Host, HostError, Interface, IpPrefix, Link, LinkKind, Origin, Route, RouteEntry},
     sys::process::network_namespace,
+    tuntap::Kind,
 };
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     privilege::{Caller, Privilege},
     problem::Problem,
     rules::HostView,
-    state::{State, StateError, Store},
+    state::{State, StateError, Store, Unlocked},
 };
 
 /// The host's network, what earlier calls left, and what this call may do about them.
@@ -50,11 +51,16 @@ impl<'a> Session<'a> {
         let raised = || {
             // The kernel also looks at who opened a netlink socket.
             let host = Host::open()?;
-            let store = namespace().and_then(Store::open);
-            let loaded = store.and_then(|store| store.load().map(|state| (store, state)));
-            Ok::<_, HostError>((host, loaded))
+            Ok::<_, HostError>((host, namespace().and_then(Unlocked::open)))
         };
-        let (host, loaded) = privilege.raised(raised).map_err(Problem::Raise)??;
+        let (host, unlocked) = privilege.raised(raised).map_err(Problem::Raise)??;
+        let loaded = match unlocked.and_then(Unlocked::lock) {
+            Ok(store) => privilege
+                .raised(|| store.load())
+                .map_err(Problem::Raise)?
+                .map(|state| (store, state)),
+            Err(error) => Err(error),
+        };
         let (store, state) = match loaded {
             Ok((store, state)) => (Ok(store), state),
             Err(error) if error.is_for_good() => (Err(error), State::default()),
@@ -182,7 +188,9 @@ impl<'a> Session<'a> {
             addresses: self.host.addresses(None)?,
             routes: self.host.routes()?,
             neighbours: self.host.neighbours()?,
-            nameservers: nameservers(),
+            nameservers: nameservers(
+                &std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            ),
         })
     }
 
@@ -197,7 +205,7 @@ impl<'a> Session<'a> {
     /// Whether a device is the caller's, to have guests behind it.
     pub(crate) fn is_callers(&self, link: &Link) -> bool {
         match link.kind {
-            LinkKind::Tun(tun) => tun.tap && tun.owner == Some(self.caller.uid),
+            LinkKind::Tun(tun) => tun.kind == Kind::Tap && tun.owner == Some(self.caller.uid),
             _ => self.state.users.iter().any(|guest| {
                 guest.slip && guest.index == link.interface.index && guest.uid == self.caller.uid
             }),
@@ -209,7 +217,7 @@ impl<'a> Session<'a> {
 pub(crate) fn host_route(address: Ipv4Addr, interface: &Interface) -> Route {
     Route {
         destination: IpPrefix::host(address),
-        interface: interface.clone(),
+        device: interface.clone(),
         gateway: None,
     }
 }
@@ -227,12 +235,27 @@ fn namespace() -> Result<u64, StateError> {
     Ok(network_namespace(socket.as_fd())?)
 }
 
-/// The name servers in `/etc/resolv.conf`; none where it can't be read.
-fn nameservers() -> Vec<Ipv4Addr> {
-    std::fs::read_to_string("/etc/resolv.conf")
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| line.trim_start().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().parse().ok())
+/// The name servers that the text of a `resolv.conf` names. What stands behind an address on its
+/// line is nothing to the resolver either.
+fn nameservers(text: &str) -> Vec<Ipv4Addr> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            words.next().filter(|&word| word == "nameserver")?;
+            words.next()?.parse().ok()
+        })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_read_as_the_resolver_does() {
+        let text = "# nameserver 10.0.0.1\nnameserver 10.0.0.2\n nameserver\t10.0.0.3 # ours\n\
+                    nameserver10.0.0.4\nnameserver\nnameserver fd00::1\nsearch 10.0.0.5\n";
+        let expected: [Ipv4Addr; 2] = [[10, 0, 0, 2].into(), [10, 0, 0, 3].into()];
+        assert_eq!(nameservers(text), expected);
+    }
 }

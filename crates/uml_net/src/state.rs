@@ -18,25 +18,24 @@ use std::{
         fd::OwnedFd,
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg, OFlag, openat, renameat},
+    fcntl::{Flock, OFlag, openat, renameat},
     sys::stat::Mode,
     unistd::{UnlinkatFlags, unlinkat},
 };
 use serde::{Deserialize, Serialize};
+use uml_core::lock;
 
 /// The folder of all state.
 pub const FOLDER: &str = "/run/uml_net";
 
-/// How long a call waits for another one to be done.
+/// How long a call waits for another one to be done: one that its caller has frozen must not stop
+/// everybody else's for good.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-/// How often it looks.
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What is kept about one network namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +127,15 @@ impl From<io::Error> for StateError {
     }
 }
 
+/// The state of one network namespace, not locked yet.
+#[derive(Debug)]
+pub struct Unlocked {
+    folder: OwnedFd,
+    name: String,
+    boot: String,
+    lock: File,
+}
+
 /// The locked state of one network namespace. All its methods want root's right to its files.
 #[derive(Debug)]
 pub struct Store {
@@ -137,8 +145,8 @@ pub struct Store {
     _lock: Flock<File>,
 }
 
-impl Store {
-    /// Opens and locks the state of the namespace with this number.
+impl Unlocked {
+    /// Opens the state of the namespace with this number, with root's right to its files.
     ///
     /// # Errors
     /// [`StateError`].
@@ -162,7 +170,7 @@ impl Store {
             Mode::S_IRUSR | Mode::S_IWUSR,
         )?;
         Ok(Self {
-            _lock: lock_patiently(File::from(lock))?,
+            lock: File::from(lock),
             folder,
             name: format!("net-{namespace:x}"),
             boot: fs::read_to_string("/proc/sys/kernel/random/boot_id")?
@@ -171,6 +179,21 @@ impl Store {
         })
     }
 
+    /// Waits for the lock, which wants no right.
+    ///
+    /// # Errors
+    /// [`StateError::Busy`] where another call doesn't end.
+    pub fn lock(self) -> Result<Store, StateError> {
+        Ok(Store {
+            folder: self.folder,
+            name: self.name,
+            boot: self.boot,
+            _lock: lock::within(LOCK_PATIENCE, self.lock, || {})?.ok_or(StateError::Busy)?,
+        })
+    }
+}
+
+impl Store {
     /// The state that earlier calls left; an empty one where there is none of this boot, or none
     /// that can be understood.
     ///
@@ -239,20 +262,5 @@ impl Store {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-/// Locks a file as soon as nobody else holds it. A call that its caller has frozen must not stop
-/// everybody else's for good.
-fn lock_patiently(mut file: File) -> Result<Flock<File>, StateError> {
-    let start = Instant::now();
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < LOCK_PATIENCE => file = back,
-            Err((_, Errno::EWOULDBLOCK)) => return Err(StateError::Busy),
-            Err((_, error)) => return Err(error.into()),
-        }
-        thread::sleep(LOCK_PAUSE);
     }
 }

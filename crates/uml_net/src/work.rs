@@ -3,15 +3,15 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
 };
 
-use uml_core::{cli::parse, console, tuntap::Device};
+use uml_core::{cli::parse, console, error::printable, tuntap::Device};
 
 use crate::{
-    answer::{self, Answer},
+    answer::{self, Answer, Descriptors},
     args::{Call, Reply, Request},
     cli::{Cli, USAGE},
     log::Log,
@@ -55,9 +55,14 @@ pub fn perform(
         if !start::has_memory() {
             return Err(Problem::NoMemory);
         }
-        let descriptor = fd.as_ref().map(OwnedFd::as_fd);
+        let descriptors = Descriptors::with(fd.as_ref().map(OwnedFd::as_fd));
         run(
-            &request, call.reply, descriptor, caller, privilege, &mut log,
+            &request,
+            call.reply,
+            &descriptors,
+            caller,
+            privilege,
+            &mut log,
         )
     }))
     .unwrap_or(Err(Problem::Bug));
@@ -70,7 +75,7 @@ pub fn perform(
 fn run(
     request: &Request,
     reply: Reply,
-    descriptor: Option<BorrowedFd<'_>>,
+    descriptors: &Descriptors<'_>,
     caller: &Caller,
     privilege: &Privilege,
     log: &mut Log,
@@ -78,31 +83,23 @@ fn run(
     let policy = load_policy(caller, log)?;
     // Looked at before anything is made that nobody could be given.
     if let Some(number) = tap_receiver(request, reply) {
-        let takes = match (number, descriptor) {
-            (0, _) => answer::takes_descriptors(io::stdin().as_fd()),
-            (1, _) => answer::takes_descriptors(io::stdout().as_fd()),
-            (2, _) => answer::takes_descriptors(io::stderr().as_fd()),
-            (_, Some(fd)) => answer::takes_descriptors(fd),
-            (_, None) => false,
-        };
-        if !takes {
+        if !descriptors.get(number).is_ok_and(answer::takes_descriptors) {
             return Err(Problem::NoSocket(number));
         }
     }
     let mut session = Session::open(caller, &policy, privilege, log)?;
-    let stdin = io::stdin();
-    let line = |number| Line {
-        number,
-        fd: descriptor.unwrap_or(stdin.as_fd()),
+    let line = |number| match descriptors.get(number) {
+        Ok(fd) => Ok(Line { number, fd }),
+        Err(error) => Err(Problem::Descriptor(number, error)),
     };
     match request {
         Request::TapUp { gate } => session.tap_up(*gate).map(Some),
         Request::Add(guest) => session.add(guest).map(|()| None),
         Request::Delete(guest) => session.delete(guest).map(|()| None),
         Request::SlipUp { line: number, gate } => {
-            session.slip_up(line(*number), *gate).map(|()| None)
+            session.slip_up(line(*number)?, *gate).map(|()| None)
         }
-        Request::SlipDown { line: number } => session.slip_down(line(*number)).map(|()| None),
+        Request::SlipDown { line: number } => session.slip_down(line(*number)?).map(|()| None),
     }
 }
 
@@ -149,7 +146,8 @@ pub fn respond(
         worked: outcome.result.is_ok(),
     };
     let worked = answer.worked;
-    let sent = answer::send(call.reply, descriptor.map(OwnedFd::as_fd), answer);
+    let descriptors = Descriptors::with(descriptor.map(OwnedFd::as_fd));
+    let sent = answer::send(call.reply, &descriptors, answer);
     let Err((number, error)) = sent else {
         return worked;
     };
@@ -179,15 +177,20 @@ fn clean(caller: &Caller, privilege: &Privilege, log: &mut Log) -> bool {
 /// The command line of people: help, version, checks. `words` begin with the program's name.
 #[must_use]
 pub fn serve_people(words: &[OsString], who: io::Result<(Caller, Privilege)>) -> ExitCode {
-    let Ok((caller, privilege)) = who else {
-        return ExitCode::FAILURE;
+    let failed = |error: io::Error| {
+        console::report("uml_net", &Problem::Raise(error));
+        ExitCode::FAILURE
+    };
+    let (caller, privilege) = match who {
+        Ok(who) => who,
+        Err(error) => return failed(error),
     };
     // All else is read and done without privilege.
     let is_clean = matches!(words, [_, word] if word == "--clean");
     let mut log = Log::default();
     let cleaned = is_clean && clean(&caller, &privilege, &mut log);
-    if privilege.give_up().is_err() {
-        return ExitCode::FAILURE;
+    if let Err(error) = privilege.give_up() {
+        return failed(error);
     }
     if is_clean {
         let told = console::raw(log.text().as_bytes()).is_ok();
@@ -208,13 +211,11 @@ pub fn serve_people(words: &[OsString], who: io::Result<(Caller, Privilege)>) ->
 }
 
 fn check_policy(path: &std::path::Path) -> ExitCode {
-    let checked = fs::read_to_string(path)
-        .map_err(|error| uml_core::error::system_text(&error))
-        .and_then(|text| Policy::parse(&text));
-    match checked {
-        Ok(_) => ExitCode::SUCCESS,
+    match Policy::check(path) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
-            console::note(format_args!("uml_net: {}: {what}", path.display()));
+            let path = path.to_string_lossy();
+            console::note(format_args!("uml_net: {}: {what}", printable(&path)));
             ExitCode::FAILURE
         }
     }

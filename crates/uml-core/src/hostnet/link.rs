@@ -8,6 +8,8 @@ use netlink_packet_route::{
     link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage},
 };
 
+use crate::tuntap::Kind;
+
 use super::{
     BridgeSettings, DeviceName, Host, HostError, VxlanSettings, bridge, error::KernelAnswer,
     socket::attributes, vxlan,
@@ -81,8 +83,7 @@ pub enum LinkKind {
 impl fmt::Display for LinkKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Tun(TunState { tap: true, .. }) => "tap",
-            Self::Tun(_) => "tun",
+            Self::Tun(state) => state.kind.as_str(),
             Self::Bridge(_) => "bridge",
             Self::Vxlan(_) => "vxlan",
             Self::Other(Some(kind)) => kind,
@@ -98,8 +99,8 @@ impl fmt::Display for LinkKind {
 )]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TunState {
-    /// Ethernet frames (tap) rather than IP packets (tun).
-    pub tap: bool,
+    /// What it carries.
+    pub kind: Kind,
     /// The user who may attach besides those with `CAP_NET_ADMIN`.
     pub owner: Option<u32>,
     /// The group whose members may attach.
@@ -310,8 +311,7 @@ fn parse_tun(bytes: &[u8]) -> Result<TunState, DecodeError> {
         match number {
             IFLA_TUN_OWNER => state.owner = Some(parse_u32(value)?),
             IFLA_TUN_GROUP => state.group = Some(parse_u32(value)?),
-            // IFF_TUN is 1, IFF_TAP 2.
-            IFLA_TUN_TYPE => state.tap = parse_u8(value)? == 2,
+            IFLA_TUN_TYPE => state.kind = parse_u8(value).map(Kind::of_type)?,
             IFLA_TUN_PI => state.packet_info = parse_u8(value)? != 0,
             IFLA_TUN_VNET_HDR => state.vnet_hdr = parse_u8(value)? != 0,
             IFLA_TUN_PERSIST => state.persistent = parse_u8(value)? != 0,

@@ -110,11 +110,15 @@ impl FromStr for NamePattern {
     fn from_str(pattern: &str) -> Result<Self, BadName> {
         // Only one `%d` is taken out: a second `%` is found by the check.
         let rest = pattern.replacen("%d", "0", 1);
-        check(&rest, is_plain)?;
-        if pattern.len() > LONGEST {
-            return Err(BadName::TooLong(pattern.to_owned()));
+        match check(&rest, is_plain) {
+            _ if pattern.len() > LONGEST => Err(BadName::TooLong(pattern.to_owned())),
+            // What is told is what was given, not what it would become.
+            Err(BadName::Character { character, .. }) => Err(BadName::Character {
+                name: pattern.to_owned(),
+                character,
+            }),
+            checked => checked.map(|()| Self(pattern.to_owned())),
         }
-        Ok(Self(pattern.to_owned()))
     }
 }
 
@@ -183,7 +187,11 @@ mod tests {
         assert!("tap%d".parse::<NamePattern>().is_ok());
         assert!("tap".parse::<NamePattern>().is_ok());
         for pattern in ["tap%d%d", "tap%s", "%", "tap%d/", "abcdefghijklmn%d"] {
-            assert!(pattern.parse::<NamePattern>().is_err(), "{pattern}");
+            let error = pattern.parse::<NamePattern>().unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("'{pattern}'")),
+                "{error}"
+            );
         }
     }
 

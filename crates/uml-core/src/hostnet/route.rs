@@ -44,24 +44,26 @@ impl Origin {
     pub const UML_NET: Self = Self(117);
 }
 
-/// A route to add or to delete.
+/// A route to add or to delete. Its device is an [`Interface`] for the kernel, or a name in a plan.
+///
+/// As text it is what `ip route` takes: `DESTINATION [via GATEWAY] dev DEVICE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
+pub struct Route<D = Interface> {
     /// Where it leads.
     pub destination: IpPrefix,
     /// The device that packets leave by.
-    pub interface: Interface,
+    pub device: D,
     /// The router that they go to; without one the destination is on the link.
     pub gateway: Option<IpAddr>,
 }
 
-impl fmt::Display for Route {
+impl<D: fmt::Display> fmt::Display for Route<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.destination)?;
         if let Some(gateway) = self.gateway {
             write!(f, " via {gateway}")?;
         }
-        write!(f, " dev {}", self.interface)
+        write!(f, " dev {}", self.device)
     }
 }
 
@@ -142,7 +144,7 @@ fn message(route: &Route) -> RouteMessage {
     message.header.kind = RouteType::Unicast;
     message.attributes = vec![
         RouteAttribute::Destination(RouteAddress::from(route.destination.address())),
-        RouteAttribute::Oif(route.interface.index),
+        RouteAttribute::Oif(route.device.index),
     ];
     message.attributes.extend(
         route

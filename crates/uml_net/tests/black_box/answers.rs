@@ -214,6 +214,31 @@ fn slip_in_each_version() {
 }
 
 #[test]
+fn a_line_on_a_standard_descriptor_is_that_descriptor() {
+    on_a_host(|kit| {
+        let terminal = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/ptmx")
+            .unwrap();
+        for (number, text) in [
+            ("0", "uml_net: descriptor 0 is no SLIP line\n"),
+            // Standard error, a pipe here.
+            (
+                "2",
+                "uml_net: descriptor 2 is no terminal of the caller's\n",
+            ),
+        ] {
+            let mut command =
+                kit.command(As::Root, "", &[b"2", b"slip", b"down", number.as_bytes()]);
+            command.stdin(terminal.try_clone().unwrap());
+            let called = Stub::start(command, Out::Stream).finish();
+            assert_eq!((called.stderr.as_str(), called.code), (text, 1));
+        }
+    });
+}
+
+#[test]
 fn a_terminal_becomes_a_slip_line_or_the_kernel_says_why_not() {
     on_a_host(|kit| {
         let before = Snapshot::take();

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, Permissions},
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
+    path::Path,
     process::Command,
 };
 
@@ -161,8 +162,34 @@ fn a_wrong_policy_allows_nothing() {
                 .starts_with(&format!("uml_net: {FILE}: line 2: unknown field `user`"))
         );
         write("forwarding = true\n");
-        let mut command = kit.command(As::Setuid, "", &[b"--check-policy", FILE.as_bytes()]);
-        assert_eq!(run(&mut command).success().err(), "");
+        let check = |file: &str| {
+            let word = format!("--check-policy={file}");
+            run(&mut kit.command(As::Setuid, "", &[word.as_bytes()]))
+        };
+        assert_eq!(check(FILE).success().err(), "");
+        // The one that counts must count; any other is a text.
+        let draft = kit.path("draft");
+        fs::copy(FILE, &draft).unwrap();
+        for file in [Path::new(FILE), &draft] {
+            fs::set_permissions(file, Permissions::from_mode(0o666)).unwrap();
+        }
+        let ignored = check(FILE);
+        assert_eq!(
+            (ignored.code(), ignored.err()),
+            (
+                1,
+                format!("uml_net: {FILE}: it is ignored: it can be written by others than root\n")
+            )
+        );
+        assert_eq!(check(&draft.display().to_string()).success().err(), "");
+        assert_eq!(
+            check("/dev/zero").err(),
+            "uml_net: /dev/zero: it is longer than 65536 bytes\n"
+        );
+        assert_eq!(
+            check("/nonexistent\n").err(),
+            "uml_net: /nonexistent\\n: No such file or directory\n"
+        );
     });
 }
 

@@ -60,14 +60,15 @@ fn a_waiting_call_has_put_down_what_it_can() {
         let pid = pid_of(&stub);
         wait_for_lock(pid);
         let is = status(pid);
-        // Real, effective, saved, file system.
         assert_eq!(is["NoNewPrivs"], "1");
         assert_eq!(is["Groups"].trim(), "");
+        // Real, effective, saved, file system.
         assert_eq!(is["Gid"], format!("{NOBODY} {NOBODY} {NOBODY} {NOBODY}"));
-        // CAP_NET_ADMIN and CAP_SETUID at most, here within a step that has privilege.
+        // CAP_NET_ADMIN and CAP_SETUID at most, and neither counts now.
         let permitted = u64::from_str_radix(&is["CapPrm"], 16).unwrap();
         assert_eq!(permitted, 1 << 12 | 1 << 7);
-        assert_eq!(u64::from_str_radix(&is["CapEff"], 16).unwrap(), 1 << 12);
+        assert_eq!(u64::from_str_radix(&is["CapEff"], 16).unwrap(), 0);
+        assert_eq!(is["Uid"], format!("0 {NOBODY} 0 {NOBODY}"));
         assert_eq!(is["Umask"], "0077");
         // All signals but SIGKILL and SIGSTOP, which can't be blocked, and two of the C library's.
         let blocked = u64::from_str_radix(&is["SigBlk"], 16).unwrap();

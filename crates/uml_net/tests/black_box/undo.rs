@@ -197,6 +197,25 @@ fn a_full_disk_below_run_changes_nothing() {
 }
 
 #[test]
+fn adding_again_in_vain_leaves_the_guest_as_it_is() {
+    on_a_host(|kit| {
+        let options = Some("mode=755,nr_inodes=5");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("small"), "/run", Some("tmpfs"), flags, options).unwrap();
+        // The folders, lock, state, and one more file while the state is replaced.
+        assert_eq!(kit.call(As::Setuid, Out::Stream, ADD).code, 0);
+        let added = Snapshot::take();
+        std::fs::write("/run/full", "").unwrap();
+        let again = kit.call(As::Setuid, Out::Stream, ADD);
+        assert_eq!(
+            (again.text().as_str(), again.code),
+            ("uml_net: /run/uml_net: No space left on device\n", 1)
+        );
+        added.assert_holds("");
+    });
+}
+
+#[test]
 fn a_read_only_run_is_told() {
     on_a_host(|kit| {
         testkit::faults::make_read_only(std::path::Path::new("/run"));
