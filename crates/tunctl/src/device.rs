@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use nix::unistd::geteuid;
 use uml_core::{
     console,
-    error::system_text,
+    error::{printable, system_text},
     hostnet::{DeviceName, Host, LinkKind, NamePattern, TunState},
     tuntap::{Device, Existing, Kind, Mode, Step, TunTapError},
 };
@@ -31,14 +31,7 @@ pub(crate) fn create(create: &Create) -> Result<(), Failure> {
             create.mode,
             Existing::Attach,
         )?;
-        if let Some(uid) = owner {
-            device.set_owner(uid)?;
-        }
-        if let Some(gid) = create.group {
-            device.set_group(gid)?;
-        }
-        // Last: until here a failure leaves no new device behind.
-        device.set_persistent(true)?;
+        give_and_keep(&device, owner, create.group)?;
         Ok(device)
     };
     let device = make().map_err(|error| explain(&error))?;
@@ -54,17 +47,30 @@ pub(crate) fn create(create: &Create) -> Result<(), Failure> {
     ))?)
 }
 
+/// Gives a device to a user and a group, and has it stay when nobody is attached.
+pub(crate) fn give_and_keep(
+    device: &Device,
+    owner: Option<u32>,
+    group: Option<u32>,
+) -> Result<(), TunTapError> {
+    if let Some(uid) = owner {
+        device.set_owner(uid)?;
+    }
+    if let Some(gid) = group {
+        device.set_group(gid)?;
+    }
+    // Last: until here a failure leaves no new device behind.
+    device.set_persistent(true)
+}
+
 /// Deletes a device of either kind. One that doesn't exist is made and dropped, and the same line
 /// printed: scripts rely on it.
 pub(crate) fn delete(delete: &Delete) -> Result<(), Failure> {
     let state = delete.device.to_str().and_then(existing);
-    let kind = match state {
-        Some(TunState { tap: false, .. }) => Kind::Tun,
-        _ => Kind::Tap,
-    };
+    let state = state.unwrap_or_default();
     let mode = Mode {
-        multi_queue: state.is_some_and(|state| state.multi_queue),
-        ..Mode::plain(delete.kind.unwrap_or(kind))
+        multi_queue: state.multi_queue,
+        ..Mode::plain(delete.kind.unwrap_or(state.kind))
     };
     let pattern = pattern(&delete.device, mode.kind)?;
     let drop = || {
@@ -89,13 +95,18 @@ fn existing(name: &str) -> Option<TunState> {
     }
 }
 
+/// A name or a path as messages show it.
+fn shown(text: impl AsRef<OsStr>) -> String {
+    printable(&text.as_ref().to_string_lossy())
+}
+
 fn pattern(name: &OsStr, kind: Kind) -> Result<NamePattern, Failure> {
     let name = match name.to_str() {
         Some("") => format!("{}%d", kind.as_str()),
         Some(name) => name.to_owned(),
         None => {
-            let shown = name.to_string_lossy();
-            return Err(Failure::say(&format!("device name '{shown}' is not UTF-8")));
+            let name = shown(name);
+            return Err(Failure::say(&format!("device name '{name}' is not UTF-8")));
         }
     };
     name.parse().map_err(|error| Failure::new(&error))
@@ -105,7 +116,7 @@ fn pattern(name: &OsStr, kind: Kind) -> Result<NamePattern, Failure> {
 pub(crate) fn explain(error: &TunTapError) -> Failure {
     let answer = system_text(&error.source);
     let line = match (&error.step, error.step.ioctl()) {
-        (Step::Open(path), _) => format!("Failed to open '{}' : {answer}", path.display()),
+        (Step::Open(path), _) => format!("Failed to open '{}' : {answer}", shown(path)),
         (_, Some(ioctl)) => format!("{ioctl}: {answer}"),
         (_, None) => answer,
     };
@@ -120,13 +131,13 @@ fn advice(error: &TunTapError) -> Option<String> {
         (Step::Open(path), libc::ENOENT | libc::ENODEV | libc::ENXIO) => Some(format!(
             "the tun driver is not there: load it with 'modprobe tun'; a container must be given {} \
              (docker: --device {CLONE}; systemd-nspawn: --bind {CLONE})",
-            path.display(),
+            shown(path),
             CLONE = uml_core::tuntap::CLONE_DEVICE,
         )),
         (Step::Open(path), libc::EACCES | libc::EPERM) => Some(format!(
             "you may not open {}: run as root, or let root make the device for you \
              (tunctl -u USER -t NAME)",
-            path.display()
+            shown(path)
         )),
         (Step::Attach(_) | Step::Persist(_) | Step::Owner(..) | Step::Group(..), libc::EPERM) => {
             Some(
@@ -140,9 +151,9 @@ fn advice(error: &TunTapError) -> Option<String> {
             Holders::find().describe(name)
         )),
         (Step::Attach(name), libc::EINVAL) => refused_name(name),
-        (Step::Attach(_), libc::ENOTTY) => {
-            Some("the file given with -f is not the tun driver's clone device".to_owned())
-        }
+        (Step::Attach(_), libc::ENOTTY) => Some(
+            "the clone device, /dev/net/tun or what -f names, is not the tun driver's".to_owned(),
+        ),
         (Step::Owner(_, id) | Step::Group(_, id), libc::EINVAL) => Some(format!(
             "{id} has no meaning in this user namespace (/proc/self/uid_map, gid_map)"
         )),
@@ -163,11 +174,11 @@ fn refused_name(name: &str) -> Option<String> {
                 ""
             },
             link.kind,
-            match (state.tap, state.multi_queue) {
-                (true, true) => "-p --multi-queue",
-                (true, false) => "-p without --multi-queue",
-                (false, true) => "-n --multi-queue",
-                (false, false) => "-n without --multi-queue",
+            match (state.kind, state.multi_queue) {
+                (Kind::Tap, true) => "-p --multi-queue",
+                (Kind::Tap, false) => "-p without --multi-queue",
+                (Kind::Tun, true) => "-n --multi-queue",
+                (Kind::Tun, false) => "-n without --multi-queue",
             }
         ),
         LinkKind::Other(None) => format!("{name} exists and is no tun or tap device"),

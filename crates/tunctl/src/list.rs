@@ -89,7 +89,7 @@ fn entry(
         .iter()
         .find(|other| Some(other.interface.index) == link.master);
     Entry {
-        kind: if state.tap { "tap" } else { "tun" },
+        kind: state.kind.as_str(),
         up: link.up,
         mtu: link.mtu,
         persistent: state.persistent,

@@ -2,12 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
+    ffi::OsStr,
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt},
     process::{Child, Command},
 };
 
 use testkit::{
+    bins::installed,
     cmd::{Finished, run},
     netns::{ip, isolated},
 };
@@ -177,7 +179,11 @@ fn strangers_are_told_whose_right_is_missing() {
         let tools = for_all(tempfile::tempdir().unwrap());
         let tun = devices.path().join("tun");
         let tool = tools.path().join("tunctl");
-        fs::copy(env!("CARGO_BIN_EXE_tunctl"), &tool).unwrap();
+        // A process of its own writes the copy: were it this one, a command that another test starts
+        // meanwhile could have the file open for writing, and the kernel would not run it.
+        let mut install = Command::new(installed("install", "coreutils"));
+        install.arg(env!("CARGO_BIN_EXE_tunctl")).arg(&tool);
+        let _ = run(&mut install).success();
         let node = run(Command::new("mknod")
             .args(["-m", "666"])
             .arg(&tun)
@@ -203,6 +209,22 @@ fn strangers_are_told_whose_right_is_missing() {
         made("-u 65534 -t tap0");
         let gone = stranger("-d tap0").success();
         assert_eq!(gone.out(), "Set 'tap0' nonpersistent\n");
+    });
+}
+
+#[test]
+fn control_characters_of_arguments_stay_in_them() {
+    isolated(|| {
+        for args in [
+            ["-t".as_ref(), OsStr::from_bytes(b"\x1b[2J")],
+            ["-t".as_ref(), OsStr::from_bytes(b"\xff\x1b[2J")],
+            ["-u".as_ref(), OsStr::from_bytes(b"\x1b[2J")],
+            ["-f".as_ref(), OsStr::from_bytes(b"/nonexistent\x1b[2J")],
+        ] {
+            let refused = run(Command::new(env!("CARGO_BIN_EXE_tunctl")).args(args));
+            assert_eq!(refused.code(), 1, "{args:?}");
+            assert!(!refused.err().contains('\u{1b}'), "{}", refused.err());
+        }
     });
 }
 

@@ -1,11 +1,7 @@
 //! Kills at each system call, too few descriptors, too little memory, no tun driver.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use testkit::{
     cmd::{Finished, run},
@@ -56,14 +52,26 @@ fn killed_while_a_device_is_made_it_leaves_a_whole_one_or_none() {
     });
 }
 
-/// A network of some taps and a bridge, and its file.
-fn network() -> (tempfile::TempDir, PathBuf) {
+/// A network of some taps and a bridge.
+struct Network {
+    _dir: tempfile::TempDir,
+    /// The words that set it up.
+    apply: String,
+    /// The words that take it away.
+    remove: String,
+}
+
+fn network() -> Network {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("network.toml");
     let text = "[[tap]]\nname = \"t%d\"\ncount = 2\nowner = 4711\n\
                 [[bridge]]\nname = \"b\"\nports = \"t%d\"\naddresses = [\"10.9.8.1/24\"]\n";
     fs::write(&path, text).unwrap();
-    (dir, path)
+    Network {
+        _dir: dir,
+        apply: format!("--apply {}", path.display()),
+        remove: format!("--remove {}", path.display()),
+    }
 }
 
 /// The devices with their owners, ports and addresses, in order.
@@ -94,24 +102,22 @@ fn killed_while_a_network_is_made_the_next_run_finishes_or_removes_it() {
     isolated(|| {
         fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
         fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
-        let (_dir, path) = network();
-        let file = path.display();
-        let (apply, remove) = (format!("--apply {file}"), format!("--remove {file}"));
+        let network = network();
         let before = host();
-        let _ = tunctl(&apply).success();
+        let _ = tunctl(&network.apply).success();
         let after = host();
         assert_ne!(before, after);
-        let _ = tunctl(&remove).success();
+        let _ = tunctl(&network.remove).success();
         assert_eq!(host(), before);
         let mut odd = false;
         let kills = at_each_moment("ioctl sendto write", |moment| {
-            let killed = killed_at(moment, &apply);
+            let killed = killed_at(moment, &network.apply);
             odd = !odd;
             if odd {
-                let _ = tunctl(&apply).success();
+                let _ = tunctl(&network.apply).success();
                 assert_eq!(host(), after, "{moment:?}");
             }
-            let _ = tunctl(&remove).success();
+            let _ = tunctl(&network.remove).success();
             assert_eq!(host(), before, "{moment:?}");
             killed
         });
@@ -122,14 +128,12 @@ fn killed_while_a_network_is_made_the_next_run_finishes_or_removes_it() {
 #[test]
 fn killed_while_a_network_is_removed_the_next_run_finishes() {
     isolated(|| {
-        let (_dir, path) = network();
-        let file = path.display();
-        let (apply, remove) = (format!("--apply {file}"), format!("--remove {file}"));
+        let network = network();
         let before = host();
         let kills = at_each_moment("ioctl write", |moment| {
-            let _ = tunctl(&apply).success();
-            let killed = killed_at(moment, &remove);
-            let _ = tunctl(&remove).success();
+            let _ = tunctl(&network.apply).success();
+            let killed = killed_at(moment, &network.remove);
+            let _ = tunctl(&network.remove).success();
             assert_eq!(host(), before, "{moment:?}");
             killed
         });
@@ -140,15 +144,9 @@ fn killed_while_a_network_is_removed_the_next_run_finishes() {
 #[test]
 fn starved_it_makes_all_or_nothing() {
     isolated(|| {
-        let (_dir, path) = network();
+        let network = network();
         let before = host();
-        for (make, undo) in [
-            ("-t t0".to_owned(), "-d t0".to_owned()),
-            (
-                format!("--apply {}", path.display()),
-                format!("--remove {}", path.display()),
-            ),
-        ] {
+        for (make, undo) in [("-t t0", "-d t0"), (&network.apply, &network.remove)] {
             let mut made = 0;
             starve(
                 binary(),
@@ -158,7 +156,7 @@ fn starved_it_makes_all_or_nothing() {
                 |limit, finished| {
                     if finished.status.success() {
                         assert!(setting("t0", "owner").is_some(), "{limit} {make}");
-                        let _ = tunctl(&undo).success();
+                        let _ = tunctl(undo).success();
                         made += 1;
                     }
                     assert_eq!(host(), before, "{limit} {make}: {}", finished.err());
@@ -173,9 +171,9 @@ fn starved_it_makes_all_or_nothing() {
 fn without_the_tun_driver_nothing_changes() {
     isolated(|| {
         mount_tmpfs(Path::new("/dev/net"), "mode=755");
-        let (_dir, path) = network();
+        let network = network();
         let before = host();
-        for words in ["-t tap0", "-d tap0", &format!("--apply {}", path.display())] {
+        for words in ["-t tap0", "-d tap0", &network.apply] {
             let refused = tunctl(words);
             assert_eq!(refused.code(), 1, "{words}");
             let error = refused.err();

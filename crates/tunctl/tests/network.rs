@@ -12,11 +12,12 @@ use std::{
 };
 
 use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
+    fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl},
     unistd::pipe2,
 };
 use tempfile::TempDir;
 use testkit::{
+    bins::installed,
     cmd::{Finished, run, run_for},
     netns::{ip, isolated},
     until,
@@ -641,6 +642,98 @@ fn runs_at_once_wait_for_each_other() {
 }
 
 #[test]
+fn a_run_waits_for_one_with_another_file_and_says_so() {
+    isolated(|| {
+        // Another run, as far as its lock goes.
+        let namespace = fs::File::open("/proc/thread-self/ns/net").unwrap();
+        let other = Flock::lock(namespace, FlockArg::LockExclusive).unwrap();
+        let file = File::new("[[tap]]\nname = \"t\"");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tunctl"))
+            .arg("--apply")
+            .arg(file.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert_eq!(
+            lines.next().unwrap().unwrap(),
+            "tunctl: waiting for another run in this network namespace to end"
+        );
+        assert!(!ip("link").contains("t:"));
+        drop(other);
+        assert!(child.wait().unwrap().success());
+        assert!(lines.next().is_none());
+        // In another namespace nobody has to wait.
+        let _other = Flock::lock(
+            fs::File::open("/proc/thread-self/ns/net").unwrap(),
+            FlockArg::LockExclusive,
+        );
+        isolated(|| drop(file.apply()));
+    });
+}
+
+#[test]
+fn a_port_that_its_new_bridge_refuses_stays_with_the_old_one() {
+    isolated(|| {
+        let file = File::new(
+            "[[bridge]]\nname = \"old\"\nother_ports = \"keep\"\n[[bridge]]\nname = \"new\"",
+        );
+        file.apply();
+        // Its packets go by the new bridge, which can't have it as a port.
+        ip("link add vx type vxlan id 7 dstport 4789 remote 192.0.2.1 dev new");
+        ip("link set dev vx master old");
+        let before = everything();
+        file.write(
+            "[[bridge]]\nname = \"old\"\nother_ports = \"keep\"\n\
+             [[bridge]]\nname = \"new\"\nports = \"vx\"",
+        );
+        let failed = file.tunctl("--apply");
+        assert_eq!(failed.code(), 1);
+        let error = failed.err();
+        assert!(
+            error.starts_with("tunctl: failed: ip link set dev vx master new\n"),
+            "{error}"
+        );
+        assert_eq!(everything(), before);
+    });
+}
+
+#[test]
+fn a_link_may_go_by_a_bridge_of_the_same_file() {
+    isolated(|| {
+        let before = everything();
+        let file = File::new(
+            r#"
+            [[vxlan]]
+            name = "vx0"
+            id = 1
+            remote = "192.0.2.2"
+            device = "lan"
+
+            [[bridge]]
+            name = "lan"
+            addresses = ["192.0.2.1/24"]
+
+            [[bridge]]
+            name = "guests"
+            ports = ["vx0"]
+            "#,
+        );
+        file.apply();
+        assert!(ip("link show vx0").contains("master guests"));
+        // It goes before its carrier, with which the kernel would take it away.
+        let removed = file.changes("--remove");
+        let place = |device: &str| {
+            let change = format!("ip link del dev {device}");
+            removed.iter().position(|line| *line == change).unwrap()
+        };
+        assert!(place("vx0") < place("lan"), "{removed:#?}");
+        assert_eq!(everything(), before);
+    });
+}
+
+#[test]
 fn a_run_that_was_killed_is_finished_by_the_next() {
     isolated(|| {
         let file = File::new(
@@ -696,7 +789,11 @@ fn without_the_right_nothing_is_changed() {
         // Where a stranger may go.
         fs::set_permissions(file.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let binary = file.dir.path().join("tunctl");
-        fs::copy(env!("CARGO_BIN_EXE_tunctl"), &binary).unwrap();
+        // A process of its own writes the copy: were it this one, a command that another test starts
+        // meanwhile could have the file open for writing, and the kernel would not run it.
+        let mut install = Command::new(installed("install", "coreutils"));
+        install.arg(env!("CARGO_BIN_EXE_tunctl")).arg(&binary);
+        let _ = run(&mut install).success();
         let stranger = |words: &str| {
             let mut command = Command::new("setpriv");
             let words = words.split_whitespace();

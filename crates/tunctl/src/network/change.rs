@@ -13,7 +13,11 @@ use uml_core::{
 };
 
 use super::model::VxlanEnd;
-use crate::{Failure, device::explain, holders::Holders};
+use crate::{
+    Failure,
+    device::{explain, give_and_keep},
+    holders::Holders,
+};
 
 /// A change. As text it is the command that would do the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,13 +66,11 @@ pub(super) struct TapShape {
     pub(super) group: Option<u32>,
 }
 
-/// A route by its device's name.
+/// A route by its device's name, with who made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RoutePath {
-    pub(super) destination: IpPrefix,
-    pub(super) gateway: Option<IpAddr>,
+    pub(super) route: Route<DeviceName>,
     pub(super) origin: Origin,
-    pub(super) device: DeviceName,
 }
 
 impl<T: PartialEq> Step<T> {
@@ -112,7 +114,8 @@ impl Change {
     /// Makes the change.
     ///
     /// # Errors
-    /// What was refused, with advice; the host is as before then.
+    /// What was refused, with advice. The host is as before then, but that a device which comes back
+    /// may have another MTU.
     pub(super) fn make(&self, host: &mut Host) -> Result<(), Failure> {
         match self {
             Self::Add(name, shape, mtu) => {
@@ -157,11 +160,16 @@ impl Change {
             }
             Self::SetMaster(name, step) => {
                 let device = find(host, name)?;
-                let bridge = match &step.to {
-                    Some(bridge) => Some(find(host, bridge)?),
-                    None => None,
+                let mut set = |bridge: Option<&DeviceName>| {
+                    let bridge = bridge.map(|bridge| find(host, bridge)).transpose()?;
+                    host.set_master(&device, bridge.as_ref())
                 };
-                host.set_master(&device, bridge.as_ref())
+                let done = set(step.to.as_ref());
+                if done.is_err() && step.from.is_some() {
+                    // The kernel takes a port off its old bridge before it asks the new one.
+                    let _ = set(step.from.as_ref());
+                }
+                done
             }
             Self::AddAddress(name, prefix) => {
                 let device = find(host, name)?;
@@ -172,11 +180,11 @@ impl Change {
                 delete_address(host, &device, *prefix)
             }
             Self::AddRoute(path) => {
-                let route = route(host, path)?;
+                let route = route(host, &path.route)?;
                 host.add_route_of(&route, path.origin)
             }
             Self::DeleteRoute(path) => {
-                let route = route(host, path)?;
+                let route = route(host, &path.route)?;
                 host.delete_route(&route)
             }
             Self::AddProxy(name, address) => {
@@ -198,11 +206,11 @@ fn find(host: &mut Host, name: &DeviceName) -> Result<Interface, HostError> {
     Ok(host.link(name)?.interface)
 }
 
-fn route(host: &mut Host, path: &RoutePath) -> Result<Route, HostError> {
+fn route(host: &mut Host, by_name: &Route<DeviceName>) -> Result<Route, HostError> {
     Ok(Route {
-        destination: path.destination,
-        interface: find(host, &path.device)?,
-        gateway: path.gateway,
+        destination: by_name.destination,
+        device: find(host, &by_name.device)?,
+        gateway: by_name.gateway,
     })
 }
 
@@ -211,16 +219,14 @@ fn add(host: &mut Host, name: &DeviceName, shape: &Shape) -> Result<(), Failure>
         Shape::Tap(tap) => add_tap(name, tap).map_err(|error| explain(&error)),
         Shape::Bridge(settings) => Ok(host.add_bridge(name, *settings)?),
         Shape::Vxlan(end) => {
-            let device = match &end.device {
-                Some(device) => Some(find(host, device)?.index),
-                None => None,
-            };
+            let device = end.device.as_ref();
+            let device = device.map(|device| find(host, device)).transpose()?;
             let settings = VxlanSettings {
                 id: end.id,
                 local: end.local,
                 remote: end.remote,
                 port: end.port,
-                device,
+                device: device.map(|device| device.index),
             };
             Ok(host.add_vxlan(name, settings)?)
         }
@@ -247,14 +253,7 @@ fn delete_address(host: &mut Host, device: &Interface, prefix: IpPrefix) -> Resu
 
 fn add_tap(name: &DeviceName, tap: &TapShape) -> Result<(), TunTapError> {
     let device = Device::open(&name.into(), tap.mode, Existing::Refuse)?;
-    if let Some(uid) = tap.owner {
-        device.set_owner(uid)?;
-    }
-    if let Some(gid) = tap.group {
-        device.set_group(gid)?;
-    }
-    // Last: until here a failure leaves nothing behind.
-    device.set_persistent(true)
+    give_and_keep(&device, tap.owner, tap.group)
 }
 
 /// Lets a tap go away with its last user, which must be this one: a guest's link is never cut.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use uml_core::hostnet::{DeviceName, HostError, IpPrefix, Origin, sysctl::Sysctl};
+use uml_core::hostnet::{DeviceName, HostError, IpPrefix, Origin, Route, sysctl::Sysctl};
 
 use super::{
     change::{Change, RoutePath},
@@ -93,7 +93,7 @@ impl Planner<'_> {
             let destination = IpPrefix::host(guest);
             let other = self.state.devices.iter().find(|known| {
                 let mut routes = known.routes.iter();
-                routes.any(|route| route.destination == destination)
+                routes.any(|path| path.route.destination == destination)
             });
             match other.map(|known| &known.link.interface.name) {
                 Some(device) if device == name => {}
@@ -104,10 +104,12 @@ impl Planner<'_> {
                     )));
                 }
                 _ => missing.push(RoutePath {
-                    destination,
-                    gateway: None,
+                    route: Route {
+                        destination,
+                        device: name.clone(),
+                        gateway: None,
+                    },
                     origin: Origin::BOOT,
-                    device: name.clone(),
                 }),
             }
         }
@@ -116,13 +118,15 @@ impl Planner<'_> {
             .find(name)
             .into_iter()
             .flat_map(|known| &known.routes)
-            .filter(|route| is_guests(route) && !tap.guests.contains(&route.destination.address()))
+            .filter(|path| {
+                is_guests(path) && !tap.guests.contains(&path.route.destination.address())
+            })
             .cloned()
             .collect();
         let are_last = !stale.is_empty() && !tap.guests.iter().any(IpAddr::is_ipv4);
-        for route in stale {
-            let address = route.destination.address();
-            self.plan(Change::DeleteRoute(route));
+        for path in stale {
+            let address = path.route.destination.address();
+            self.plan(Change::DeleteRoute(path));
             if !self.network.has_guest(address) {
                 self.drop_proxies(|_, other| other == address);
             }
@@ -152,10 +156,11 @@ impl Planner<'_> {
 
 /// A route to one host on the link, as guests get it here. Routes that others made for guests
 /// (`uml_net`, a routing daemon) are theirs.
-fn is_guests(route: &RoutePath) -> bool {
-    route.origin == Origin::BOOT
-        && route.gateway.is_none()
-        && route.destination == IpPrefix::host(route.destination.address())
+fn is_guests(path: &RoutePath) -> bool {
+    let destination = path.route.destination;
+    path.origin == Origin::BOOT
+        && path.route.gateway.is_none()
+        && destination == IpPrefix::host(destination.address())
 }
 
 /// A device that is still to be made has its switches off, unless the host's defaults say

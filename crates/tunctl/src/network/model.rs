@@ -69,6 +69,15 @@ pub(super) struct VxlanEnd {
     pub(super) device: Option<DeviceName>,
 }
 
+/// What carries a VXLAN link's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// A bridge of the same file: it has to be there before the link, and outlives it.
+    OwnBridge,
+    /// A device that is there already, or whichever the routes lead to.
+    Other,
+}
+
 impl Network {
     /// Names, in the file, of devices that the file doesn't make: they must be there.
     pub(super) fn foreign(&self) -> Vec<&DeviceName> {
@@ -99,11 +108,23 @@ impl Network {
         self.guests().any(|&guest| guest == address)
     }
 
-    /// The names of all devices that the file makes.
+    /// The names of all devices that the file makes, in the order in which they can be made.
     pub(super) fn names(&self) -> impl Iterator<Item = &DeviceName> {
         let taps = self.taps.iter().map(|tap| &tap.device.name);
-        let vxlans = self.vxlans.iter().map(|vxlan| &vxlan.device.name);
+        let vxlans = |on| self.vxlans_on(on).map(|vxlan| &vxlan.device.name);
         let bridges = self.bridges.iter().map(|bridge| &bridge.device.name);
-        taps.chain(vxlans).chain(bridges)
+        taps.chain(vxlans(Carrier::Other))
+            .chain(bridges)
+            .chain(vxlans(Carrier::OwnBridge))
+    }
+
+    /// The VXLAN links with such a carrier.
+    pub(super) fn vxlans_on(&self, carrier: Carrier) -> impl Iterator<Item = &Vxlan> {
+        self.vxlans.iter().filter(move |vxlan| {
+            let mut bridges = self.bridges.iter();
+            let is_own =
+                bridges.any(|bridge| vxlan.end.device.as_ref() == Some(&bridge.device.name));
+            is_own == (carrier == Carrier::OwnBridge)
+        })
     }
 }

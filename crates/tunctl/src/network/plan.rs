@@ -4,7 +4,7 @@ use uml_core::hostnet::{DeviceName, IpPrefix, LinkKind};
 
 use super::{
     change::{Change, Shape, Step, TapShape, in_use},
-    model::{Bridge, Device, Network, OtherPorts, Tap, Vxlan},
+    model::{Bridge, Carrier, Device, Network, OtherPorts, Tap, Vxlan},
     state::{Known, State, mode_of},
 };
 use crate::{Failure, holders::Holders};
@@ -46,7 +46,8 @@ pub(super) fn remove(network: &Network, state: State) -> Result<Vec<Change>, Fai
         changes: Vec::new(),
     };
     planner.drop_proxies(|_, address| network.has_guest(address));
-    // Bridges first: what hangs on a port alone is then taken off with the port.
+    // The last ones first. Bridges before their ports: what hangs on a port alone is then taken off
+    // with the port.
     let names: Vec<&DeviceName> = network.names().collect();
     for name in names.into_iter().rev() {
         if planner.state.find(name).is_some() {
@@ -183,12 +184,8 @@ impl Planner<'_> {
         for tap in &network.taps {
             self.make_tap(tap);
         }
-        for Vxlan { device, end } in &network.vxlans {
-            if self.state.find(&device.name).is_none() {
-                let shape = Shape::Vxlan(end.clone());
-                self.plan(Change::Add(device.name.clone(), shape, None));
-            }
-            self.set_mtu(device, None);
+        for vxlan in network.vxlans_on(Carrier::Other) {
+            self.make_vxlan(vxlan);
         }
         for Bridge {
             device, settings, ..
@@ -207,6 +204,17 @@ impl Planner<'_> {
                 Some(_) => {}
             }
         }
+        for vxlan in network.vxlans_on(Carrier::OwnBridge) {
+            self.make_vxlan(vxlan);
+        }
+    }
+
+    fn make_vxlan(&mut self, Vxlan { device, end }: &Vxlan) {
+        if self.state.find(&device.name).is_none() {
+            let shape = Shape::Vxlan(end.clone());
+            self.plan(Change::Add(device.name.clone(), shape, None));
+        }
+        self.set_mtu(device, None);
     }
 
     fn make_tap(&mut self, tap: &Tap) {
@@ -326,8 +334,8 @@ impl Planner<'_> {
         };
         let loses_ipv4 = has_ipv4(&now) && !has_ipv4(&device.addresses);
         if goes_down || loses_ipv4 {
-            for route in self.state.take_routes(name, |route| {
-                goes_down || route.destination.address().is_ipv4()
+            for route in self.state.take_routes(name, |destination| {
+                goes_down || destination.address().is_ipv4()
             }) {
                 self.plan(Change::DeleteRoute(route));
             }

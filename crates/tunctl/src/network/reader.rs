@@ -28,15 +28,16 @@ pub(super) struct At<T> {
 #[derive(Debug)]
 pub(super) struct Problems<'f> {
     path: &'f Path,
-    text: &'f str,
+    /// The places of the text's newlines, in order.
+    newlines: Vec<usize>,
     found: Vec<(usize, String)>,
 }
 
 impl<'f> Problems<'f> {
-    pub(super) fn new(path: &'f Path, text: &'f str) -> Self {
+    pub(super) fn new(path: &'f Path, text: &str) -> Self {
         Self {
             path,
-            text,
+            newlines: text.match_indices('\n').map(|(at, _)| at).collect(),
             found: Vec::new(),
         }
     }
@@ -47,9 +48,7 @@ impl<'f> Problems<'f> {
 
     /// The number of the line that a place begins in, from 1.
     pub(super) fn line(&self, place: &Place) -> usize {
-        let before = self.text.as_bytes().get(..place.start);
-        let newlines = before.unwrap_or_default().iter().filter(|&&b| b == b'\n');
-        newlines.count() + 1
+        self.newlines.partition_point(|&at| at < place.start) + 1
     }
 
     pub(super) fn is_empty(&self) -> bool {

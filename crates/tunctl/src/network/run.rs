@@ -1,9 +1,9 @@
 //! Checking a network file, carrying it out, taking it back.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{fs::File, io::Read as _, path::Path, time::Duration};
 
-use nix::fcntl::{Flock, FlockArg};
-use uml_core::{IoError, console, hostnet::Host};
+use nix::fcntl::Flock;
+use uml_core::{IoError, console, hostnet::Host, lock};
 
 use super::{change::Change, file, model::Network, plan, state::State};
 use crate::{Failure, cli::Doing};
@@ -11,9 +11,15 @@ use crate::{Failure, cli::Doing};
 /// A network file is a page or two: more than this is something else.
 const LARGEST_FILE: usize = 1 << 20;
 
+/// The network namespace of this thread, as a file.
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// How long a run waits for another one: the kernel takes minutes for thousands of devices.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Says whether a file is correct.
 pub(crate) fn check(path: &Path) -> Result<(), Failure> {
-    let (network, _) = load(path)?;
+    let network = load(path)?;
     let count = |number: usize, what: &str| match number {
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),
@@ -42,11 +48,9 @@ fn run(
     doing: Doing,
     plan: fn(&Network, State) -> Result<Vec<Change>, Failure>,
 ) -> Result<(), Failure> {
-    let (network, file) = load(path)?;
+    let network = load(path)?;
     // Held to the end: two runs at once would each plan from what the other is changing.
-    let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| {
-        Failure::new(&IoError::at("locking network file", path)(errno.into()))
-    })?;
+    let _lock = wait_for_others()?;
     let mut host = Host::open()?;
     let changes = plan(&network, State::of(&mut host)?)?;
     if changes.is_empty() {
@@ -102,13 +106,32 @@ fn undo(made: Vec<Change>, host: &mut Host) -> Vec<String> {
     lines
 }
 
+/// Waits until no other run changes this network namespace, whatever file it was given, and keeps
+/// others waiting while the lock is held.
+fn wait_for_others() -> Result<Flock<File>, Failure> {
+    let fail = |doing| move |error| Failure::new(&IoError::at(doing, NAMESPACE)(error));
+    let namespace = File::open(NAMESPACE).map_err(fail("opening network namespace"))?;
+    // Whoever is in the namespace can lock it: none may do so in silence, or for good.
+    let waiting = || {
+        console::note("tunctl: waiting for another run in this network namespace to end");
+    };
+    lock::within(PATIENCE, namespace, waiting)
+        .map_err(fail("locking network namespace"))?
+        .ok_or_else(|| {
+            let seconds = PATIENCE.as_secs();
+            Failure::say(&format!(
+                "another run has not ended after {seconds} s: nothing was changed; lslocks shows \
+                 who has locked {NAMESPACE}"
+            ))
+        })
+}
+
 /// Opens and reads a network file.
-fn load(path: &Path) -> Result<(Network, File), Failure> {
+fn load(path: &Path) -> Result<Network, Failure> {
     let fail = |doing| move |error| Failure::new(&IoError::at(doing, path)(error));
     let file = File::open(path).map_err(fail("opening network file"))?;
     let mut text = String::new();
-    (&file)
-        .take(LARGEST_FILE as u64 + 1)
+    file.take(LARGEST_FILE as u64 + 1)
         .read_to_string(&mut text)
         .map_err(fail("reading network file"))?;
     if text.len() > LARGEST_FILE {
@@ -117,6 +140,5 @@ fn load(path: &Path) -> Result<(Network, File), Failure> {
             "{path} is larger than {LARGEST_FILE} bytes: it is no network file"
         )));
     }
-    let network = file::read(path, &text).map_err(Failure::all)?;
-    Ok((network, file))
+    file::read(path, &text).map_err(Failure::all)
 }

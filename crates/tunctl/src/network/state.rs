@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use uml_core::{
     hostnet::{
-        DeviceName, Host, HostError, IpPrefix, Link, LinkKind, Origin, TunState, VxlanSettings,
+        DeviceName, Host, HostError, IpPrefix, Link, LinkKind, Origin, Route, TunState,
+        VxlanSettings,
     },
-    tuntap::{Kind, Mode},
+    tuntap::Mode,
 };
 
 use super::{
@@ -52,10 +53,12 @@ impl State {
                 .filter(|route| route.devices == [index])
                 .filter(|route| !route.automatic && route.origin != ANNOUNCED)
                 .map(|route| RoutePath {
-                    destination: route.destination,
-                    gateway: route.gateway,
+                    route: Route {
+                        destination: route.destination,
+                        device: link.interface.name.clone(),
+                        gateway: route.gateway,
+                    },
                     origin: route.origin,
-                    device: link.interface.name.clone(),
                 });
             let own_proxies = proxies
                 .iter()
@@ -173,12 +176,15 @@ impl State {
     pub(super) fn take_routes(
         &mut self,
         name: &DeviceName,
-        goes: impl Fn(&RoutePath) -> bool,
+        goes: impl Fn(&IpPrefix) -> bool,
     ) -> Vec<RoutePath> {
         let Some(known) = self.find_mut(name) else {
             return Vec::new();
         };
-        let (gone, kept) = known.routes.drain(..).partition(|route| goes(route));
+        let (gone, kept) = known
+            .routes
+            .drain(..)
+            .partition(|path| goes(&path.route.destination));
         known.routes = kept;
         let mut gone: Vec<RoutePath> = gone;
         // The ways to hosts come first in the table: what goes by a gateway needs them.
@@ -214,7 +220,7 @@ const fn tap_shape(state: TunState) -> TapShape {
 /// How a tap device that is there must be attached to.
 pub(super) const fn mode_of(state: TunState) -> Mode {
     Mode {
-        kind: if state.tap { Kind::Tap } else { Kind::Tun },
+        kind: state.kind,
         packet_info: state.packet_info,
         vnet_hdr: state.vnet_hdr,
         multi_queue: state.multi_queue,

@@ -7,7 +7,7 @@ use uml_core::{
     tuntap::{Kind, Mode},
 };
 
-use super::{Change, RoutePath, Shape, TapShape, VxlanEnd};
+use super::{Change, Shape, TapShape, VxlanEnd};
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,8 +54,8 @@ impl fmt::Display for Change {
             },
             Self::AddAddress(name, prefix) => write!(f, "ip addr add {prefix} dev {name}"),
             Self::DeleteAddress(name, prefix) => write!(f, "ip addr del {prefix} dev {name}"),
-            Self::AddRoute(path) => write!(f, "ip route add {path}"),
-            Self::DeleteRoute(path) => write!(f, "ip route del {path}"),
+            Self::AddRoute(path) => write!(f, "ip route add {}", path.route),
+            Self::DeleteRoute(path) => write!(f, "ip route del {}", path.route),
             Self::AddProxy(name, address) => write!(f, "ip neigh add proxy {address} dev {name}"),
             Self::DeleteProxy(name, address) => {
                 write!(f, "ip neigh del proxy {address} dev {name}")
@@ -86,16 +86,6 @@ impl fmt::Display for VxlanEnd {
             Some(device) => write!(f, " dev {device}"),
             None => Ok(()),
         }
-    }
-}
-
-impl fmt::Display for RoutePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.destination)?;
-        if let Some(gateway) = self.gateway {
-            write!(f, " via {gateway}")?;
-        }
-        write!(f, " dev {}", self.device)
     }
 }
 
