@@ -37,14 +37,14 @@ pub struct Cli {
     #[arg(long, value_name = "SOCKET")]
     pub mconsole: Option<PathBuf>,
 
-    /// How long the guest may be silent.
+    /// How long the guest may be silent: a day at most.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub timeout: Duration,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
-        Ok(number) if number > 0 => Ok(Duration::from_secs(u64::from(u32::min(number, 86_400)))),
-        _ => Err("not a number of seconds above 0".to_owned()),
+        Ok(number @ 1..=86_400) => Ok(Duration::from_secs(number)),
+        _ => Err("not a number of seconds from 1 to 86400".to_owned()),
     }
 }

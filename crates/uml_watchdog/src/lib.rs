@@ -37,6 +37,9 @@ const TOOL: &str = "uml_watchdog";
 /// How long a guest has to obey a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long whoever hears notifications may take to make room for one.
+const ROOM: Duration = Duration::from_secs(5);
+
 /// What happens to a guest that hangs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Remedy {
@@ -144,7 +147,10 @@ fn tell(socket: &Path) -> Result<(), IoError> {
         text: b"",
     };
     UnixDatagram::unbound()
-        .and_then(|own| own.send_to(&hang.encode(), socket))
+        .and_then(|own| {
+            own.set_write_timeout(Some(ROOM))?;
+            own.send_to(&hang.encode(), socket)
+        })
         .map(drop)
         .map_err(IoError::at("telling that the guest hangs to", socket))
 }

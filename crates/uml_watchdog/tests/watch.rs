@@ -108,6 +108,31 @@ fn a_silent_guest_is_told_of() {
 }
 
 #[test]
+fn a_listener_that_takes_nothing_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let _deaf = UnixDatagram::bind(&path).unwrap();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"x", &path).is_ok() {}
+    let mut command = watchdog();
+    command.args(["--timeout", "1", "-mconsole"]).arg(&path);
+    let mut child = ready(command.stderr(Stdio::piped()));
+    let _input = child.stdin.take();
+    let mut said = String::new();
+    let mut errors = child.stderr.take().unwrap();
+    ends_with(child, 1);
+    errors.read_to_string(&mut said).unwrap();
+    assert_eq!(
+        said,
+        format!(
+            "uml_watchdog: telling that the guest hangs to '{}': Resource temporarily unavailable\n",
+            path.display()
+        )
+    );
+}
+
+#[test]
 fn signs_of_life_are_waited_for_anew() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
@@ -137,6 +162,8 @@ fn wrong_command_lines_get_the_usage() {
         &["-pid", "-1"],
         &["-mconsole"],
         &["-pid", "1", "-mconsole", "/x"],
+        &["-pid", "1", "--timeout", "0"],
+        &["-pid", "1", "--timeout", "86401"],
         &["other"],
     ] {
         let finished = run(watchdog().args(args));
