@@ -21,6 +21,7 @@ pub mod prompt;
 pub mod script;
 pub mod session;
 pub mod show;
+pub mod terminal;
 
 use std::{
     error::Error,

@@ -25,7 +25,8 @@ use crate::{
     guests::Places,
     interrupt::Interrupt,
     script,
-    show::{self, visible},
+    show::{self, visible_line},
+    terminal,
 };
 
 /// How many lines are remembered.
@@ -37,6 +38,7 @@ const MAX_HISTORY: usize = 1000;
 /// What the terminal or standard output answered.
 pub fn run(context: Context) -> Result<u8, Box<dyn Error>> {
     let interrupt = Arc::new(Interrupt::new()?);
+    terminal::restore_at_end()?;
     let mut context = context.interrupted_by(&interrupt);
     let config = Config::builder()
         .max_history_size(MAX_HISTORY)?
@@ -88,7 +90,7 @@ fn prompt(context: &Context) -> String {
         |_| context.guest().to_string_lossy().into_owned(),
         |guest| guest.name,
     );
-    format!("({}) ", visible(name.as_bytes()))
+    format!("({}) ", visible_line(name.as_bytes()))
 }
 
 /// `$XDG_STATE_HOME/uml_mconsole/history`, or the same below `~/.local/state`.

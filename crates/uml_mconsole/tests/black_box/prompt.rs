@@ -3,13 +3,21 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
+    os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{Child, Command},
     sync::{Arc, Mutex},
     thread,
 };
 
-use nix::pty::{Winsize, openpty};
+use nix::{
+    pty::{Winsize, openpty},
+    sys::{
+        signal::{Signal, kill},
+        termios::{LocalFlags, tcgetattr},
+    },
+    unistd::Pid,
+};
 use testkit::{PATIENCE, bins::installed, cmd, until};
 
 use crate::fake::{Fake, last, tool};
@@ -227,4 +235,32 @@ fn a_guest_that_is_not_there_is_said_at_once() {
     session.shows("(lab1) ");
     session.types(CTRL_D);
     session.ends();
+}
+
+#[test]
+fn a_signal_that_ends_it_leaves_the_terminal_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let pty = openpty(None, None).unwrap();
+    let slave = File::from(pty.slave);
+    let before = tcgetattr(&slave).unwrap();
+    // It leads no session: with its leader, a terminal gets its first settings back anyhow.
+    let mut child = tool()
+        .arg("--uml-dir")
+        .arg(dir.path())
+        .arg("lab1")
+        .env("TERM", "xterm")
+        .stdin(slave.try_clone().unwrap())
+        .stdout(slave.try_clone().unwrap())
+        .stderr(slave.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    until("the prompt", || {
+        let now = tcgetattr(&slave).unwrap();
+        (!now.local_flags.contains(LocalFlags::ICANON)).then_some(())
+    });
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    let status = cmd::wait_for(&mut child, PATIENCE).unwrap();
+    assert_eq!(status.signal(), Some(15));
+    assert_eq!(tcgetattr(&slave).unwrap(), before);
 }
