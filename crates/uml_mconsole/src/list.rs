@@ -9,7 +9,7 @@ use crate::{
     guests::{Guest, Places},
     many, process,
     session::{End, Session},
-    show::{self, visible},
+    show::{self, visible_line},
 };
 
 /// Whether a guest is there.
@@ -50,6 +50,17 @@ struct Device {
 /// devices tell none.
 const DEVICES: [(&str, u32); 3] = [("ubd", 15), ("con", 15), ("ssl", 15)];
 
+/// What a guest says to a question.
+#[derive(Debug)]
+enum Said {
+    /// This, without white space at its end.
+    Text(String),
+    /// That it failed.
+    Refused,
+    /// Not all of an answer.
+    Nothing,
+}
+
 /// Lists all guests.
 ///
 /// # Errors
@@ -68,13 +79,19 @@ pub fn run(places: &Places, timeout: Duration, format: Format) -> io::Result<u8>
 
 fn look(guest: &Guest, timeout: Duration) -> Entry {
     let session = Session::new(guest.clone(), timeout);
-    let ask = |command: &str| {
-        let reply = session.request(command.as_bytes()).ok()?;
-        (reply.end == End::Whole && reply.err == 0)
-            .then(|| String::from_utf8_lossy(&reply.text).trim_end().to_owned())
+    let ask = |command: &str| match session.request(command.as_bytes()) {
+        Ok(reply) if reply.end != End::Whole => Said::Nothing,
+        Ok(reply) if reply.err == 0 => {
+            Said::Text(String::from_utf8_lossy(&reply.text).trim_end().to_owned())
+        }
+        Ok(_) => Said::Refused,
+        Err(_) => Said::Nothing,
     };
     let is_there = session.check().is_ok();
-    let version = is_there.then(|| ask("version")).flatten();
+    let version = match is_there.then(|| ask("version")) {
+        Some(Said::Text(version)) => Some(version),
+        _ => None,
+    };
     let state = match (is_there, &version) {
         (true, Some(_)) => State::Alive,
         (true, None) => State::Silent,
@@ -96,18 +113,22 @@ fn look(guest: &Guest, timeout: Duration) -> Entry {
     }
 }
 
-fn devices(ask: impl Fn(&str) -> Option<String>) -> Vec<Device> {
+fn devices(mut ask: impl FnMut(&str) -> Said) -> Vec<Device> {
     let names = DEVICES
         .iter()
         .flat_map(|(prefix, last)| (0..=*last).map(move |number| format!("{prefix}{number}")));
-    names
-        .chain(["mem".to_owned()])
-        .filter_map(|name| {
-            let config = ask(&format!("config {name}"))?;
-            let is_there = !config.is_empty() && config != "none";
-            is_there.then_some(Device { name, config })
-        })
-        .collect()
+    let mut found = Vec::new();
+    for name in names.chain(["mem".to_owned()]) {
+        match ask(&format!("config {name}")) {
+            Said::Text(config) if !config.is_empty() && config != "none" => {
+                found.push(Device { name, config });
+            }
+            Said::Text(_) | Said::Refused => {}
+            // Each further question might be waited for as long.
+            Said::Nothing => break,
+        }
+    }
+    found
 }
 
 fn table(entries: &[Entry]) -> String {
@@ -118,7 +139,7 @@ fn table(entries: &[Entry]) -> String {
         let version = entry.version.as_deref();
         let release = version.map(|text| text.split(' ').nth(2).unwrap_or(text));
         rows.push([
-            visible(entry.umid.as_bytes()),
+            visible_line(entry.umid.as_bytes()),
             entry.pid.map_or_else(dash, |pid| pid.to_string()),
             match entry.state {
                 State::Alive => "alive",
@@ -126,9 +147,9 @@ fn table(entries: &[Entry]) -> String {
                 State::Stale => "stale",
             }
             .to_owned(),
-            release.map_or_else(dash, |text| visible(text.as_bytes())),
+            release.map_or_else(dash, |text| visible_line(text.as_bytes())),
             entry.uptime_seconds.map_or_else(dash, clock),
-            visible(together(&entry.devices).as_bytes()),
+            visible_line(together(&entry.devices).as_bytes()),
         ]);
     }
     let mut widths = [0; 6];
@@ -228,12 +249,25 @@ mod tests {
     #[test]
     fn only_devices_with_settings_are_listed() {
         let found = devices(|command| match command {
-            "config ubd1" => Some("/cow,/disk".into()),
-            "config ubd2" => Some(String::new()),
-            "config con0" => Some("none".into()),
-            _ => None,
+            "config ubd1" => Said::Text("/cow,/disk".into()),
+            "config ubd2" => Said::Text(String::new()),
+            "config con0" => Said::Text("none".into()),
+            _ => Said::Refused,
         });
         assert_eq!(found, [device("ubd1", "/cow,/disk")]);
+    }
+
+    #[test]
+    fn a_guest_that_falls_silent_is_asked_no_more() {
+        let mut asked = 0;
+        let found = devices(|command| {
+            asked += 1;
+            match command {
+                "config ubd0" => Said::Text("/disk".into()),
+                _ => Said::Nothing,
+            }
+        });
+        assert_eq!((found, asked), (vec![device("ubd0", "/disk")], 2));
     }
 
     #[test]
@@ -246,7 +280,7 @@ mod tests {
                 state: State::Alive,
                 version: Some("Linux (none) 6.1.0 #1 x86_64".into()),
                 uptime_seconds: Some(93_784),
-                devices: vec![device("ubd0", "a\x1b[2J")],
+                devices: vec![device("ubd0", "a\x1b[2J\nb")],
             },
             Entry {
                 umid: "a-longer-name".into(),
@@ -261,7 +295,7 @@ mod tests {
         assert_eq!(
             table(&entries),
             "UMID           PID  STATE  KERNEL  UPTIME       DEVICES\n\
-             lab1           7    alive  6.1.0   1d 02:03:04  ubd0=a\\u{1b}[2J\n\
+             lab1           7    alive  6.1.0   1d 02:03:04  ubd0=a\\u{1b}[2J\\nb\n\
              a-longer-name  -    stale  -       -\n"
         );
     }

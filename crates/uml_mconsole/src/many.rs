@@ -9,7 +9,7 @@ use crate::{
     command::{Command, Context},
     guests::{Guest, Places},
     session::Session,
-    show::{self, Outcome},
+    show::{self, Outcome, visible_line},
 };
 
 /// How many guests are talked to at a time.
@@ -81,6 +81,7 @@ pub fn each<T: Send>(guests: &[Guest], act: impl Fn(&Guest) -> T + Sync) -> Vec<
 }
 
 fn prefixed(umid: &str, outcome: Outcome) -> Outcome {
+    let umid = visible_line(umid.as_bytes());
     let text = outcome.output.strip_suffix(b"\n").unwrap_or_default();
     let mut output = Vec::with_capacity(outcome.output.len() + umid.len());
     if !outcome.output.is_empty() {
@@ -104,6 +105,8 @@ mod tests {
             let output = prefixed("lab1", Outcome::done(text)).output;
             String::from_utf8(output).unwrap()
         };
+        let forged = prefixed("a\nb", Outcome::done("OK\n"));
+        assert_eq!(forged.output, b"a\\nb: OK\n");
         assert_eq!(shown("OK a\n\nb\n"), "lab1: OK a\nlab1: \nlab1: b\n");
         assert_eq!(shown(""), "");
     }

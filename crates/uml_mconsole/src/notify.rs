@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -24,7 +25,7 @@ use crate::{
     cli::Format,
     guests::Places,
     listen::{Heard, Listener},
-    show::{self, visible},
+    show::{self, visible_line},
 };
 
 /// How often it is looked whether a signal has said to end, and which commands have ended.
@@ -61,7 +62,7 @@ pub fn run(
     let mut commands: Vec<Child> = Vec::new();
     while !ended.load(Ordering::Relaxed) {
         let next = listener.next(LOOK_EVERY)?;
-        commands.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        commands.retain_mut(is_running);
         let heard = match next {
             None => continue,
             Some(Ok(heard)) => heard,
@@ -73,9 +74,12 @@ pub fn run(
         let time = Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         print(&heard, &time, format)?;
         if let Some(exec) = exec {
-            if commands.len() >= MAX_COMMANDS {
-                let mut oldest = commands.remove(0);
-                oldest.wait().map_err(IoError::at("waiting for", exec))?;
+            while commands.len() >= MAX_COMMANDS {
+                if ended.load(Ordering::Relaxed) {
+                    return Ok(0);
+                }
+                thread::sleep(LOOK_EVERY);
+                commands.retain_mut(is_running);
             }
             match command(exec, &heard, &time).spawn() {
                 Ok(child) => commands.push(child),
@@ -87,6 +91,11 @@ pub fn run(
         }
     }
     Ok(0)
+}
+
+/// Whether a command still runs; one that has ended leaves no zombie.
+fn is_running(child: &mut Child) -> bool {
+    matches!(child.try_wait(), Ok(None))
 }
 
 /// The event's name: `boot`, `panic`, `hang`, `message`, or its number.
@@ -116,9 +125,9 @@ fn print(heard: &Heard, time: &str, format: Format) -> io::Result<()> {
         }
         Format::Text => {
             let umid = heard.umid.as_deref().unwrap_or("-");
-            // One line a notification, whatever its text holds.
-            let text = visible(heard.text.trim_ascii_end()).replace('\n', "\\n");
-            let line = format!("{time} {} {event} {text}", visible(umid.as_bytes()));
+            // One line a notification, whatever its text or its sender's name holds.
+            let text = visible_line(heard.text.trim_ascii_end());
+            let line = format!("{time} {} {event} {text}", visible_line(umid.as_bytes()));
             show::output(format!("{}\n", line.trim_end()).as_bytes())
         }
     }

@@ -31,6 +31,10 @@ use crate::{
 /// The most that a reply may take, headers included: no guest makes the client fill the memory.
 const MAX_REPLY_BYTES: usize = 64 << 20;
 
+/// How long a reply may take in all, in times of the silence that is waited for: no guest keeps the
+/// client for ever with a little now and then.
+const MAX_SILENCES: u32 = 12;
+
 /// How often a silent guest is looked at: is it still there, is anybody still interested?
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -91,7 +95,7 @@ pub enum End {
     Gone,
     /// The user didn't want to wait any longer.
     Interrupted,
-    /// It was longer than any reply may be.
+    /// It was longer than any reply may be, or took longer.
     TooLong,
 }
 
@@ -244,7 +248,8 @@ impl Session {
             end: End::Whole,
         };
         let mut taken = 0;
-        let mut heard = Instant::now();
+        let begin = Instant::now();
+        let mut heard = begin;
         let mut datagram = vec![0; 64 << 10];
         // The guest was not there any more at the last look; what it had sent is still received.
         let mut gone = false;
@@ -255,7 +260,9 @@ impl Session {
                     heard = Instant::now();
                     taken += PIECE_HEADER_LEN.max(length);
                     let end = take(datagram, &mut reply);
-                    if end.is_some() || taken > MAX_REPLY_BYTES {
+                    let is_too_long = taken > MAX_REPLY_BYTES
+                        || heard.duration_since(begin) / MAX_SILENCES > self.timeout;
+                    if end.is_some() || is_too_long {
                         reply.end = end.unwrap_or(End::TooLong);
                         return Ok(reply);
                     }

@@ -112,7 +112,10 @@ fn complaint(reply: &Reply, guest: &Guest) -> Option<String> {
 pub fn outcome(outcome: &Outcome) -> io::Result<u8> {
     output(&outcome.output)?;
     if let Some(complaint) = &outcome.complaint {
-        console::note(format_args!("{TOOL}: {}", visible(complaint.as_bytes())));
+        console::note(format_args!(
+            "{TOOL}: {}",
+            visible_line(complaint.as_bytes())
+        ));
     }
     Ok(outcome.status)
 }
@@ -152,6 +155,12 @@ pub fn visible(bytes: &[u8]) -> String {
         }
     }
     shown
+}
+
+/// As [`visible`], and on one line: whoever chose the text can't forge a line beside it.
+#[must_use]
+pub fn visible_line(bytes: &[u8]) -> String {
+    visible(bytes).replace('\n', "\\n")
 }
 
 #[cfg(test)]

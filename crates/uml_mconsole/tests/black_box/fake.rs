@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use testkit::until;
 use uml_core::wire::mconsole::{Piece, Request};
 
 /// The program under test.
@@ -101,6 +102,25 @@ impl Drop for Fake {
             assert!(!panicked || thread::panicking(), "the fake guest panicked");
         }
     }
+}
+
+/// What a guest that has ended without cleaning up leaves at `DIR/UMID/mconsole`; returns that path.
+pub(crate) fn stale_guest(uml_dir: &Path, umid: &str) -> PathBuf {
+    let dir = uml_dir.join(umid);
+    fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("mconsole");
+    drop(UnixDatagram::bind(&path).unwrap());
+    until_stale(&path);
+    path
+}
+
+/// Waits until nobody listens on a socket that has been closed: a program that another test is just
+/// starting holds it a moment longer.
+pub(crate) fn until_stale(socket: &Path) {
+    until("a stale socket", || {
+        let connected = UnixDatagram::unbound().unwrap().connect(socket);
+        connected.is_err().then_some(())
+    });
 }
 
 /// The last piece of a reply, or the only one.

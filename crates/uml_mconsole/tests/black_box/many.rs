@@ -1,18 +1,17 @@
 //! Every guest at once: `--all` and `--list`.
 
-use std::{fs, os::unix::net::UnixDatagram, process::id};
+use std::{fs, process::id};
 
 use testkit::cmd::run;
 
-use crate::fake::{Fake, last, piece, tool};
+use crate::fake::{Fake, last, piece, stale_guest, tool};
 
 #[test]
 fn all_running_guests_answer_with_their_umid_before_each_line() {
     let dir = tempfile::tempdir().unwrap();
     let _b = Fake::new(dir.path(), "b", |_| vec![last("two\nlines\n")]);
     let _a = Fake::new(dir.path(), "a", |_| vec![last("one")]);
-    fs::create_dir(dir.path().join("stale")).unwrap();
-    drop(UnixDatagram::bind(dir.path().join("stale/mconsole")).unwrap());
+    stale_guest(dir.path(), "stale");
     let finished = run(tool()
         .arg("--uml-dir")
         .arg(dir.path())
@@ -93,9 +92,8 @@ fn the_list_tells_what_the_guests_are() {
     });
     fs::write(alive.socket().with_file_name("pid"), format!("{}\n", id())).unwrap();
     let _silent = Fake::new(dir.path(), "silent", |_| vec![]);
-    fs::create_dir(dir.path().join("stale")).unwrap();
-    drop(UnixDatagram::bind(dir.path().join("stale/mconsole")).unwrap());
-    fs::write(dir.path().join("stale/pid"), "1\n").unwrap();
+    let stale = stale_guest(dir.path(), "stale");
+    fs::write(stale.with_file_name("pid"), "1\n").unwrap();
     fs::create_dir(dir.path().join("no-guest")).unwrap();
 
     let mut list = tool();

@@ -1,7 +1,7 @@
 //! What guests tell of their own accord: `--notify` and `--wait-boot`.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader},
     os::unix::net::UnixDatagram,
     path::Path,
@@ -9,13 +9,16 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
 };
 use testkit::{PATIENCE, cmd, until};
 use uml_core::wire::mconsole::{Event, Notification};
 
-use crate::fake::{Fake, last, tool};
+use crate::fake::{Fake, last, stale_guest, tool, until_stale};
 
 /// The tool listening on a socket, and the lines it prints.
 pub(crate) struct Listening {
@@ -82,9 +85,8 @@ fn notifications_are_printed_with_time_and_umid() {
     let socket = dir.path().join("notify");
     let uml_dir = dir.path().join("uml");
     // This process is the guest, as far as its pid file tells.
-    fs::create_dir_all(uml_dir.join("lab7")).unwrap();
-    drop(UnixDatagram::bind(uml_dir.join("lab7/mconsole")).unwrap());
-    fs::write(uml_dir.join("lab7/pid"), std::process::id().to_string()).unwrap();
+    let guest = stale_guest(&uml_dir, "lab7");
+    fs::write(guest.with_file_name("pid"), std::process::id().to_string()).unwrap();
     let mut listening = Listening::start(
         tool()
             .arg("--uml-dir")
@@ -117,6 +119,11 @@ fn notifications_are_printed_with_time_and_umid() {
         .collect();
     send(&socket, &old);
     assert_eq!(told(&listening.line()), "lab8 hang");
+    // A name can't forge a line.
+    tell(&socket, Event::Boot, "/x/a\nb/mconsole");
+    assert_eq!(told(&listening.line()), "a\\nb boot /x/a\\nb/mconsole");
+    tell(&socket, Event::Boot, "/home/u/.uml/lab8/mconsole");
+    let _ = listening.line();
     send(&socket, b"no notification at all");
     tell(&socket, Event::Other(9), "news");
     assert_eq!(told(&listening.line()), "lab8 9 news");
@@ -165,6 +172,33 @@ fn a_command_runs_at_each_notification() {
 }
 
 #[test]
+fn it_ends_even_while_no_more_commands_may_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("notify");
+    let gate = dir.path().join("gate");
+    mkfifo(&gate, Mode::S_IRWXU).unwrap();
+    // The commands read from it until the test lets go of it.
+    let held = File::options().read(true).write(true).open(&gate).unwrap();
+    let mut command = tool();
+    command
+        .args(["--exec", "exec <gate; echo >>started; read _", "--notify"])
+        .arg(&socket)
+        .current_dir(dir.path());
+    let mut listening = Listening::start(&mut command, &socket);
+    for number in 0..65 {
+        tell(&socket, Event::Message, &number.to_string());
+        assert!(listening.line().ends_with(&format!(" {number}\n")));
+    }
+    let started = dir.path().join("started");
+    until("64 commands", || {
+        (fs::read(&started).ok()?.len() == 64).then_some(())
+    });
+    listening.end();
+    assert_eq!(fs::read(&started).unwrap().len(), 64);
+    drop(held);
+}
+
+#[test]
 fn a_socket_in_use_is_left_alone_and_a_stale_one_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("notify");
@@ -179,6 +213,7 @@ fn a_socket_in_use_is_left_alone_and_a_stale_one_replaced() {
         )
     );
     drop(other);
+    until_stale(&socket);
     let file = dir.path().join("file");
     fs::write(&file, "mine").unwrap();
     assert_eq!(cmd::run(tool().arg("--notify").arg(&file)).code(), 1);

@@ -15,7 +15,7 @@ use std::{
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use testkit::cmd::run;
 
-use crate::fake::{Fake, last, piece, tool};
+use crate::fake::{Fake, last, piece, stale_guest, tool};
 
 const LOCAL_HELP: &str = "\
 Additional local mconsole commands:
@@ -258,11 +258,10 @@ fn int_signals_the_process_beside_the_socket() {
 #[test]
 fn int_signals_nobody_when_the_guest_is_gone() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("lab1")).unwrap();
-    drop(UnixDatagram::bind(dir.path().join("lab1/mconsole")).unwrap());
+    let socket = stale_guest(dir.path(), "lab1");
     // A process id that now is somebody else's.
     let mut process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-    fs::write(dir.path().join("lab1/pid"), process.id().to_string()).unwrap();
+    fs::write(socket.with_file_name("pid"), process.id().to_string()).unwrap();
     let finished = run(at(dir.path()).arg("int"));
     assert_eq!(finished.code(), 1);
     drop(process.stdin.take());

@@ -5,11 +5,13 @@ use std::{
     os::unix::net::{UnixDatagram, UnixListener},
     path::Path,
     sync::{Arc, Mutex},
+    thread,
+    time::Duration,
 };
 
 use testkit::cmd::{Finished, run};
 
-use crate::fake::{Fake, last, more, piece, tool};
+use crate::fake::{Fake, last, more, piece, stale_guest, tool};
 
 /// The tool's answer to one command, with half a second of patience.
 fn ask(dir: &Path, command: &str) -> Finished {
@@ -83,12 +85,37 @@ fn silence_ends() {
 }
 
 #[test]
+fn a_guest_that_goes_on_for_ever_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let _guest = Fake::with_socket(
+        dir.path(),
+        "lab1",
+        Box::new(|_, socket, from| {
+            while socket.send_to_addr(&more(""), from).is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+            vec![]
+        }),
+    );
+    let finished = run(tool()
+        .args(["--timeout", "1", "--uml-dir"])
+        .arg(dir.path())
+        .args(["lab1", "version"]));
+    assert_said(
+        &finished,
+        "OK \n",
+        "uml_mconsole: the reply of guest 'lab1' is cut short: it has gone on beyond all bounds\n",
+        1,
+    );
+}
+
+#[test]
 fn a_guest_that_ends_while_it_answers_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lab1/mconsole");
     fs::create_dir(dir.path().join("lab1")).unwrap();
     let socket = UnixDatagram::bind(&path).unwrap();
-    let guest = std::thread::spawn(move || {
+    let guest = thread::spawn(move || {
         let (_, from) = socket.recv_from(&mut [0; 1024]).unwrap();
         socket.send_to_addr(&more("dying"), &from).unwrap();
     });
@@ -111,7 +138,7 @@ fn a_guest_that_ends_without_a_word_has_halted() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("lab1")).unwrap();
         let socket = UnixDatagram::bind(dir.path().join("lab1/mconsole")).unwrap();
-        let guest = std::thread::spawn(move || socket.recv(&mut [0; 1024]).unwrap());
+        let guest = thread::spawn(move || socket.recv(&mut [0; 1024]).unwrap());
         let finished = run(tool()
             .args(["--timeout", "600", "--uml-dir"])
             .arg(dir.path())
@@ -219,9 +246,7 @@ fn escapes_are_raw_in_a_pipe() {
 #[test]
 fn a_stale_socket_is_told_from_a_guest() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("lab1")).unwrap();
-    let socket = dir.path().join("lab1/mconsole");
-    drop(UnixDatagram::bind(&socket).unwrap());
+    let socket = stale_guest(dir.path(), "lab1");
     let stale = format!(
         "uml_mconsole: no guest named 'lab1' is running (stale socket {})\n",
         socket.display()
