@@ -12,10 +12,10 @@ use uml_core::wire::switch::{Oldest, Progress, Request, RequestError};
 pub use crate::peer::Peer;
 
 /// How long a caller may take for its request.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many callers there are at most: the one that has been silent longest goes first.
-pub const MAX_CALLERS: usize = 1024;
+pub(crate) const MAX_CALLERS: usize = 1024;
 
 /// A request of version 3 with as much text as is kept.
 const MAX_BYTES: usize = 512;
@@ -33,11 +33,11 @@ pub enum Dialect {
 #[derive(Debug)]
 pub struct Caller {
     /// The connection.
-    pub stream: UnixStream,
+    pub(crate) stream: UnixStream,
     /// How it speaks.
-    pub dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// Who it is.
-    pub peer: Peer,
+    pub(crate) peer: Peer,
     generation: u32,
     bytes: Vec<u8>,
 }
@@ -115,6 +115,14 @@ impl Callers {
             bytes: Vec::new(),
         });
         self.count += 1;
+        // Those of callers that are gone go when their time comes, or when there are too many.
+        if self.deadlines.len() > 2 * MAX_CALLERS + 2 * self.count {
+            let slots = &self.slots;
+            self.deadlines.retain(|(_, slot, generation)| {
+                let caller = slots.get(*slot as usize).and_then(Option::as_ref);
+                caller.is_some_and(|caller| caller.generation == *generation)
+            });
+        }
         self.deadlines
             .push_back((now + PATIENCE, slot, self.generation));
         (slot, self.generation)
@@ -127,7 +135,7 @@ impl Callers {
     }
 
     /// Takes a caller out.
-    pub fn remove(&mut self, slot: u32, generation: u32) -> Option<Caller> {
+    pub(crate) fn remove(&mut self, slot: u32, generation: u32) -> Option<Caller> {
         self.get_mut(slot, generation)?;
         self.count -= 1;
         self.free.push(slot);
@@ -146,12 +154,12 @@ impl Callers {
 
     /// When somebody's patience is at an end next.
     #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.deadlines.front().map(|(until, ..)| *until)
     }
 
     /// Takes out a caller whose time is over, or the oldest one where there are too many.
-    pub fn take_late(&mut self, now: Duration) -> Option<Caller> {
+    pub(crate) fn take_late(&mut self, now: Duration) -> Option<Caller> {
         loop {
             let &(until, slot, generation) = self.deadlines.front()?;
             let gone = self.get_mut(slot, generation).is_none();
@@ -227,6 +235,19 @@ mod tests {
         assert!(callers.take_late(PATIENCE).is_none());
         assert_eq!(callers.len(), 1);
         assert_eq!(callers.deadline(), Some(PATIENCE * 2));
+    }
+
+    #[test]
+    fn callers_that_are_gone_leave_nothing_behind() {
+        let mut callers = Callers::default();
+        let (_here, slot, generation) = caller(&mut callers, Duration::ZERO);
+        for _ in 0..10 * MAX_CALLERS {
+            let (_here, slot, generation) = caller(&mut callers, Duration::ZERO);
+            assert!(callers.remove(slot, generation).is_some());
+            assert!(callers.deadlines.len() < 3 * MAX_CALLERS);
+        }
+        assert!(callers.get_mut(slot, generation).is_some());
+        assert!(callers.take_late(PATIENCE).is_some());
     }
 
     #[test]
