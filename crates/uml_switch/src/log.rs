@@ -160,5 +160,13 @@ fn has_room(stream: impl AsFd) -> bool {
 fn send(socket: &UnixDatagram, priority: u8, text: &dyn Display) {
     let line = format!("<{priority}>uml_switch[{}]: {text}", process::id());
     // A log that is full or gone is no reason to stop switching.
-    let _ = socket.send(line.as_bytes());
+    match socket.send(line.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            // Its daemon may have been started again, and have a new socket.
+            let _ = socket
+                .connect(SYSLOG)
+                .and_then(|()| socket.send(line.as_bytes()));
+        }
+        _ => {}
+    }
 }
