@@ -1,13 +1,16 @@
 //! Sockets that guests plug in at: bound, with the rights asked for, and removed at the end.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{
             ffi::OsStrExt as _,
-            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, lchown},
+            fs::{
+                FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+                lchown,
+            },
         },
     },
     path::{Path, PathBuf, absolute},
@@ -17,7 +20,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::{Flock, FlockArg, OFlag},
     sys::{
         socket::{
             AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
@@ -181,7 +184,12 @@ fn lock_parent(path: &Path) -> Option<Flock<File>> {
         None => return None,
     };
     // A folder that can't be read is used all the same, and so is one that somebody keeps locked.
-    let mut folder = File::open(parent).ok()?;
+    let mut folder = OpenOptions::new()
+        .read(true)
+        // A pipe in its place would be waited for.
+        .custom_flags(OFlag::O_DIRECTORY.bits())
+        .open(parent)
+        .ok()?;
     for _ in 0..LOCK_TRIES {
         match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Some(lock),
@@ -223,14 +231,12 @@ fn remove_stale(
 
 /// Makes a folder unless it is there, with these rights for the sockets in it.
 ///
-/// Returns whether it was made.
-///
 /// # Errors
 /// What the system said.
-pub(crate) fn make_folder(path: &Path, rights: Rights) -> Result<bool, IoError> {
+pub(crate) fn make_folder(path: &Path, rights: Rights) -> Result<(), IoError> {
     match fs::create_dir(path) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(IoError::at("making folder", path)(error)),
     }
     if let Some(gid) = rights.gid {
@@ -242,5 +248,5 @@ pub(crate) fn make_folder(path: &Path, rights: Rights) -> Result<bool, IoError> 
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .map_err(IoError::at("setting the rights of", path))?;
     }
-    Ok(true)
+    Ok(())
 }
