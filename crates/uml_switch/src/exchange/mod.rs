@@ -270,9 +270,9 @@ impl Exchange {
                 [port] => Some(port),
                 _ => None,
             };
-            let alone = !self.wait.is_zero();
+            let most = if self.wait.is_zero() { QUEUE } else { CROWD };
             for &port in plan.touched() {
-                self.deliver_to(port, plan.mask(port), &mut parcel, wire, alone);
+                self.deliver_to(port, plan.mask(port), &mut parcel, wire, most);
             }
         } else {
             let lane = &mut self.lanes[from.index()];
@@ -281,7 +281,7 @@ impl Exchange {
             for place in 0..ports {
                 let port = self.fabric.ports()[place];
                 if port != from {
-                    self.deliver_to(port, plan.mask(port), &mut parcel, wire, false);
+                    self.deliver_to(port, plan.mask(port), &mut parcel, wire, QUEUE);
                 }
             }
             if self.flood_waits() {
@@ -299,13 +299,14 @@ impl Exchange {
         parcel.release(&mut self.store);
     }
 
+    /// Sends a port its frames of a batch, or has them wait: `most` at most, less for a deaf one.
     fn deliver_to(
         &mut self,
         port: PortId,
         mask: u64,
         parcel: &mut Parcel<'_>,
         wire: &mut impl Wire,
-        alone: bool,
+        most: usize,
     ) {
         parcel.pick(mask);
         let lane = &mut self.lanes[port.index()];
@@ -314,7 +315,7 @@ impl Exchange {
             done = lane.send(port, parcel.picked(), wire, &mut self.gone);
         }
         if done < parcel.picked().len() {
-            let limit = if alone && !lane.deaf { CROWD } else { QUEUE };
+            let limit = if lane.deaf { QUEUE } else { most };
             for place in parcel.places(done) {
                 let crammed = self.lanes[port.index()].queue.len() >= limit;
                 let kept = if crammed {

@@ -158,7 +158,9 @@ impl Exchange {
             }
             if stuck && room <= STEP {
                 self.set_deaf(port);
-            } else if most || !slow {
+                continue;
+            }
+            if most || !slow {
                 least = least.min(room);
             }
             self.recount(port);
