@@ -5,6 +5,7 @@ pub mod callers;
 pub mod cli;
 pub mod exchange;
 pub mod fabric;
+mod inherit;
 mod link;
 mod listen;
 mod log;
@@ -35,6 +36,7 @@ use uml_core::{
 };
 
 use cli::Cli;
+use inherit::Inherited;
 use log::{Level, Log};
 use server::{Ending, Server};
 use setup::SetupError;
@@ -66,8 +68,9 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 }
 
 fn start(cli: &Cli, name: &str, args: &[OsString]) -> Result<ExitCode, SetupError> {
+    let inherited = Inherited::take(cli)?;
     if !cli.daemon {
-        return run_here(cli, name, args, None);
+        return run_here(cli, name, args, inherited, None);
     }
     let going = || IoError::at("going to", "the background");
     let (mut theirs, ours) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)
@@ -87,7 +90,7 @@ fn start(cli: &Cli, name: &str, args: &[OsString]) -> Result<ExitCode, SetupErro
         Side::Child => {
             drop(theirs);
             setsid().map_err(|error| going()(error.into()))?;
-            run_here(cli, name, args, Some(ours))
+            run_here(cli, name, args, inherited, Some(ours))
         }
     }
 }
@@ -97,6 +100,7 @@ fn run_here(
     cli: &Cli,
     name: &str,
     args: &[OsString],
+    inherited: Inherited,
     parent: Option<File>,
 ) -> Result<ExitCode, SetupError> {
     let level = match (cli.quiet, cli.verbose) {
@@ -118,7 +122,7 @@ fn run_here(
             log.say("Control protocol 0 compatibility");
         }
     }
-    let mut server = setup::make(cli, name, log)?;
+    let mut server = setup::make(cli, name, log, inherited)?;
     let pidfile = cli
         .pidfile
         .as_deref()
@@ -131,10 +135,9 @@ fn run_here(
         let watching = IoError::at("watching", "standard input");
         server.watch_input().map_err(watching)?;
     }
-    setup::tell_ready().map_err(IoError::at(
-        "telling the service manager at",
-        "NOTIFY_SOCKET",
-    ))?;
+    if let Err(error) = setup::tell_ready() {
+        server.log().problem(chain(&error));
+    }
     if let Some(mut parent) = parent {
         setup::let_go()?;
         // Who started it may be gone.

@@ -3,9 +3,10 @@
 use std::{
     env,
     ffi::{CString, OsStr},
-    fs, io,
+    fs::{self, File},
+    io::{self, Write as _},
     os::{
-        fd::{AsFd, AsRawFd as _, OwnedFd},
+        fd::AsFd,
         linux::net::SocketAddrExt as _,
         unix::{
             ffi::OsStrExt as _,
@@ -21,7 +22,7 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::{
         resource::{Resource, getrlimit, setrlimit},
-        socket::{SockType, UnixAddr, getsockname, getsockopt, sockopt},
+        socket::SockType,
         stat::{SFlag, fstat},
     },
     unistd::{self, Group, Uid, User, chdir, dup2_stderr, dup2_stdin, dup2_stdout},
@@ -29,7 +30,6 @@ use nix::{
 use uml_core::{
     IoError,
     hostnet::{BadName, NamePattern},
-    sys::background::inherited,
     tuntap::{Device, Existing, Kind as DeviceKind, Mode, TunTapError},
     wire::vde,
 };
@@ -39,6 +39,7 @@ use crate::{
     cli::Cli,
     exchange::Exchange,
     fabric::{Fabric, Forwarding},
+    inherit::Inherited,
     link::Kind,
     listen::{self, Bound, ListenError, OwnPath, Rights},
     log::Log,
@@ -90,11 +91,17 @@ pub(crate) enum SetupError {
     Io(#[from] IoError),
 }
 
-/// Makes a switch as the command line says, with everything bound and open.
+/// Makes a switch as the command line says, with everything bound and open, and with what it
+/// inherited.
 ///
 /// # Errors
-/// What couldn't be had; what was made before is removed again.
-pub(crate) fn make(cli: &Cli, name: &str, log: Log) -> Result<Server, SetupError> {
+/// What couldn't be had; the sockets that were made before are removed again.
+pub(crate) fn make(
+    cli: &Cli,
+    name: &str,
+    log: Log,
+    inherited: Inherited,
+) -> Result<Server, SetupError> {
     raise_descriptor_limit();
     let rights = Rights {
         mode: cli.mode,
@@ -115,12 +122,10 @@ pub(crate) fn make(cli: &Cli, name: &str, log: Log) -> Result<Server, SetupError
         },
         ports: cli.ports,
     };
-    // Inherited descriptors first: a new one might get the number of one that isn't there.
-    let mut fixed = Vec::new();
-    for &number in &cli.fd {
-        fixed.push(inherited_link(number)?);
-    }
-    let doors = inherited_doors()?;
+    let Inherited {
+        links: mut fixed,
+        doors,
+    } = inherited;
     let given = doors
         .iter()
         .any(|door| door.dialect == Some(Dialect::Guest));
@@ -214,73 +219,14 @@ fn open_tap(name: &str) -> Result<Device, SetupError> {
     Ok(device)
 }
 
-fn set_nonblocking(fd: &impl AsFd) -> io::Result<()> {
+/// Has reads and writes of this descriptor never wait.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn set_nonblocking(fd: &impl AsFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
-}
-
-fn inherited_link(number: i32) -> Result<(Kind, String, OwnedFd), SetupError> {
-    let failed = |source: io::Error| SetupError::Descriptor { number, source };
-    let socket = inherited(number).map_err(failed)?;
-    let kind = match getsockopt(&socket, sockopt::SockType) {
-        Ok(SockType::Datagram) => Kind::Datagram,
-        Ok(SockType::SeqPacket) => Kind::Packet,
-        Ok(_) => {
-            return Err(failed(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is a stream: a socket of datagrams or packets is needed",
-            )));
-        }
-        Err(error) => return Err(failed(error.into())),
-    };
-    set_nonblocking(&socket).map_err(failed)?;
-    Ok((kind, format!("descriptor {number}"), socket))
-}
-
-/// The sockets that a service manager has opened: descriptors 3 and up, `LISTEN_FDS` of them, if
-/// `LISTEN_PID` is this process.
-///
-/// A stream socket is the control socket, or VDE's if its name in `LISTEN_FDNAMES` is `vde`; a
-/// packet socket is one for `transport=bess`.
-fn inherited_doors() -> Result<Vec<Door>, SetupError> {
-    let number = |name: &str| env::var(name).ok()?.parse::<u32>().ok();
-    if number("LISTEN_PID") != Some(process::id()) {
-        return Ok(Vec::new());
-    }
-    let count = number("LISTEN_FDS").unwrap_or_default().min(64);
-    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-    let mut names = names.split(':');
-    let mut doors = Vec::new();
-    for number in (3..).take(count as usize) {
-        let failed = |source: io::Error| SetupError::Descriptor { number, source };
-        let socket = inherited(number).map_err(failed)?;
-        let kind = getsockopt(&socket, sockopt::SockType).map_err(|error| failed(error.into()))?;
-        let dialect = match (kind, names.next()) {
-            (SockType::Stream, Some("vde")) => Some(Dialect::Vde),
-            (SockType::Stream, _) => Some(Dialect::Guest),
-            (SockType::SeqPacket, _) => None,
-            _ => {
-                return Err(failed(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "it isn't a socket that connections are taken from",
-                )));
-            }
-        };
-        set_nonblocking(&socket).map_err(failed)?;
-        let path = getsockname::<UnixAddr>(socket.as_raw_fd()).ok();
-        let path = path.as_ref().and_then(UnixAddr::path);
-        doors.push(Door {
-            name: path.map_or_else(
-                || format!("descriptor {number}"),
-                |path| path.display().to_string(),
-            ),
-            socket: socket.into(),
-            dialect,
-            _path: None,
-        });
-    }
-    Ok(doors)
 }
 
 fn raise_descriptor_limit() {
@@ -341,7 +287,10 @@ pub(crate) fn write_pidfile(path: &Path) -> Result<OwnPath, IoError> {
     let mut part = path.as_os_str().to_owned();
     part.push(".new");
     let part = PathBuf::from(part);
-    fs::write(&part, text)
+    // What a killed switch left goes, and no link that somebody put there is followed.
+    let _ = fs::remove_file(&part);
+    File::create_new(&part)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| fs::rename(&part, path))
         .map_err(|error| {
             let _ = fs::remove_file(&part);
@@ -353,18 +302,21 @@ pub(crate) fn write_pidfile(path: &Path) -> Result<OwnPath, IoError> {
 /// Tells the service manager that asks for it in `NOTIFY_SOCKET` that guests may plug in.
 ///
 /// # Errors
-/// What the system said.
-pub(crate) fn tell_ready() -> io::Result<()> {
+/// Where it can't be reached, which is no reason for the switch to end.
+pub(crate) fn tell_ready() -> Result<(), IoError> {
     let Some(name) = env::var_os("NOTIFY_SOCKET") else {
         return Ok(());
     };
-    let address = match name.as_bytes() {
-        [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
-        _ => SocketAddr::from_pathname(&name)?,
+    let tell = || -> io::Result<()> {
+        let address = match name.as_bytes() {
+            [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
+            _ => SocketAddr::from_pathname(&name)?,
+        };
+        let text = format!("READY=1\nMAINPID={}\n", process::id());
+        UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address)?;
+        Ok(())
     };
-    let text = format!("READY=1\nMAINPID={}\n", process::id());
-    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address)?;
-    Ok(())
+    tell().map_err(IoError::at("telling the service manager at", &name))
 }
 
 /// Lets go of the terminal and the caller's folder, as the last step on the way to the background.
