@@ -24,7 +24,10 @@ use nix::{
 use uml_core::{
     IoError,
     error::printable,
-    wire::sockaddr::{Name, Sockaddr},
+    wire::{
+        sockaddr::{Name, Sockaddr},
+        switch::{Request, Version},
+    },
 };
 
 /// A peer's credentials at the time when it connected.
@@ -109,8 +112,10 @@ pub(crate) enum DataSocketError {
     Io(#[from] IoError),
 }
 
-/// Makes a datagram socket that is connected to the one that a request names, with a name of its
-/// own if `named`.
+/// Makes a datagram socket that is connected to the one that a request names.
+///
+/// It has a name of its own, which is returned too, unless the request is of version 0: those
+/// guests send to the socket that they share.
 ///
 /// Only a socket that the peer could have made is connected to: an abstract one, or one in the file
 /// system that is the peer's own. What is looked at and what is connected to are the same.
@@ -118,23 +123,21 @@ pub(crate) enum DataSocketError {
 /// # Errors
 /// [`DataSocketError`].
 pub(crate) fn data_socket(
-    address: &Sockaddr,
+    request: &Request,
     peer: &Peer,
-    named: bool,
 ) -> Result<(OwnedFd, Option<Sockaddr>), DataSocketError> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let at = |doing| {
-        let name = address.to_string();
+        let name = request.address.to_string();
         move |error: Errno| IoError::at(doing, name)(error.into())
     };
     let new = socket(AddressFamily::Unix, SockType::Datagram, flags, None)
         .map_err(at("making a socket for"))?;
-    let own = if named {
-        Some(bind_any(&new).map_err(at("naming a socket for"))?)
-    } else {
-        None
+    let own = match request.version {
+        Version::V0 => None,
+        Version::V1 | Version::V3 => Some(bind_any(&new).map_err(at("naming a socket for"))?),
     };
-    match address.name() {
+    match request.address.name() {
         Name::Abstract(name) => {
             UnixAddr::new_abstract(name)
                 .and_then(|name| connect(new.as_raw_fd(), &name))

@@ -79,8 +79,8 @@ pub(crate) struct Server {
     callers: Callers,
     shared: Option<Shared>,
     limits: Limits,
-    /// How many ports are no guests.
-    fixed: usize,
+    /// The ports that are no guests.
+    fixed: Vec<PortId>,
     /// Ports with frames to be read, each once.
     ready: VecDeque<PortId>,
     numbers: BTreeMap<u32, PortId>,
@@ -135,7 +135,7 @@ impl Server {
             callers: Callers::default(),
             shared: None,
             limits,
-            fixed: 0,
+            fixed: Vec::new(),
             ready: VecDeque::new(),
             numbers: BTreeMap::new(),
             shown: Vec::new(),
@@ -205,8 +205,9 @@ impl Server {
             for event in &events[..count] {
                 self.handle(Token::from(event.data()), event.events());
             }
-            self.serve_all();
+            // First: it may find ports that may be read from again, or that are gone.
             self.look_at_the_clock();
+            self.serve_all();
             if let Some(ending) = self.ending {
                 return Ok(ending);
             }

@@ -44,8 +44,8 @@ impl Server {
         name: String,
         socket: OwnedFd,
     ) -> io::Result<()> {
-        self.plug(kind, name, socket, None)?;
-        self.fixed += 1;
+        let port = self.plug(kind, name, socket, None)?;
+        self.fixed.push(port);
         Ok(())
     }
 
@@ -86,12 +86,6 @@ impl Server {
     fn take_last_frames(&mut self, port: PortId) {
         let mut left = LAST_FRAMES;
         while left > 0 {
-            let Some(link) = self.links.get(port) else {
-                return;
-            };
-            if link.kind == Kind::Packet {
-                return;
-            }
             let limit = self.exchange.turn(port);
             let received = self.links.receive(port, &mut self.arena, limit);
             let (Received::Some(count) | Received::Last(count) | Received::End(count)) = received;
@@ -116,6 +110,7 @@ impl Server {
             self.exchange.tally(port)
         ));
         self.exchange.remove_port(port);
+        self.fixed.retain(|fixed| *fixed != port);
         self.numbers.remove(&link.number);
         if let Some(shared) = &mut self.shared {
             shared.senders.retain(|_, of| *of != port);
@@ -166,25 +161,31 @@ impl Server {
 
     fn close_doors(&mut self) {
         if self.closed_until.is_none() {
-            for door in &self.doors {
-                // It is watched: this can't fail.
-                let _ = self.epoll.delete(&door.socket);
-            }
             self.log.problem(
                 "No new guests are let in until another one leaves: raise the limit of open files",
             );
+        }
+        self.leave_doors();
+    }
+
+    fn leave_doors(&mut self) {
+        for door in &self.doors {
+            // It fails for one that isn't watched.
+            let _ = self.epoll.delete(&door.socket);
         }
         self.closed_until = Some(self.now + DOOR_PAUSE);
     }
 
     pub(super) fn open_doors(&mut self) {
-        if self.closed_until.take().is_some() {
-            for (slot, door) in (0..).zip(&self.doors) {
-                let token = Token::new(Source::Listener, slot, 0);
-                if watch(&self.epoll, door.socket.as_fd(), token).is_err() {
-                    self.closed_until = Some(self.now + DOOR_PAUSE);
-                }
-            }
+        if self.closed_until.take().is_none() {
+            return;
+        }
+        let all = (0..).zip(&self.doors).all(|(slot, door)| {
+            let token = Token::new(Source::Listener, slot, 0);
+            watch(&self.epoll, door.socket.as_fd(), token).is_ok()
+        });
+        if !all {
+            self.leave_doors();
         }
     }
 
@@ -223,7 +224,7 @@ impl Server {
     }
 
     fn has_room(&mut self) -> bool {
-        let guests = self.exchange.fabric().ports().len() - self.fixed;
+        let guests = self.exchange.fabric().ports().len() - self.fixed.len();
         let room = self.limits.ports.is_none_or(|limit| guests < limit);
         if !room {
             self.log.problem(format_args!(
@@ -290,9 +291,7 @@ impl Server {
         if !self.has_room() {
             return;
         }
-        let shared = request.version == Version::V0;
-        let made = data_socket(&request.address, &caller.peer, !shared);
-        let (socket, own) = match made {
+        let (socket, own) = match data_socket(&request, &caller.peer) {
             Ok(made) => made,
             Err(error) => {
                 let text = chain(&error);
@@ -308,6 +307,7 @@ impl Server {
             caller.peer
         );
         let control = caller.stream;
+        let shared = request.version == Version::V0;
         let sender = shared.then(|| request.address.canonical());
         let kind = if shared {
             Kind::SendOnly

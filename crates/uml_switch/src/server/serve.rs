@@ -32,11 +32,12 @@ impl Server {
         if self.shared.as_ref().is_some_and(|shared| shared.readable) {
             self.serve_shared();
         }
-        while let Some(port) = self.exchange.take_resumed() {
-            self.make_ready(port);
-        }
         while let Some(port) = self.exchange.take_gone() {
             self.unplug(port);
+        }
+        // Last: who waited for one that is gone goes on.
+        while let Some(port) = self.exchange.take_resumed() {
+            self.make_ready(port);
         }
     }
 
