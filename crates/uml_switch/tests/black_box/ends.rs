@@ -4,7 +4,7 @@ use std::{fs, net::Shutdown, os::fd::AsRawFd as _, thread};
 
 use nix::sys::{
     signal::Signal,
-    socket::{MsgFlags, Shutdown as Ends, send, shutdown},
+    socket::{MsgFlags, Shutdown as Ends, recv, send, shutdown},
 };
 use testkit::{
     switch::{BROADCAST, Plug, Switch, Version, frame, station},
@@ -41,6 +41,31 @@ fn what_a_guest_sent_before_it_went_arrives() {
     for number in 0..COUNT {
         assert_eq!(other.recv(), frame(station(2), station(1), &[number]));
     }
+}
+
+#[test]
+fn what_a_bess_guest_sent_before_it_went_with_frames_unread_arrives() {
+    const COUNT: u8 = 100;
+    let mut lab = Lab::new(&["-bess", "bess"]);
+    let other = lab.plug();
+    let guest = packets(&lab.path("bess"));
+    lab.switch.wait_for_times("New connection", 2);
+    other.send(&broadcast(2, b"unread"));
+    until("a frame for the guest", || {
+        let peeked = recv(guest.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK);
+        peeked.ok()
+    });
+    lab.switch.signal(Signal::SIGSTOP);
+    for number in 0..COUNT {
+        put(&guest, &broadcast(1, &[number]));
+    }
+    drop(guest);
+    lab.switch.signal(Signal::SIGCONT);
+    for number in 0..COUNT {
+        assert_eq!(other.recv(), broadcast(1, &[number]));
+    }
+    lab.switch.wait_for("Disconnect");
+    lab.works();
 }
 
 #[test]

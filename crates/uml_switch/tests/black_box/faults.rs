@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::sys::{
-    signal::Signal,
+    signal::{Signal, kill},
     stat::{Mode, SFlag, makedev, mknod},
 };
 use testkit::{
@@ -22,7 +22,7 @@ use testkit::{
     until,
 };
 
-use crate::{BINARY, Lab, broadcast, exchange, links::packets, say_hello};
+use crate::{BINARY, Lab, broadcast, exchange, lifecycle::pid_in, links::packets, say_hello};
 
 /// Runs a switch to its end in that folder.
 fn switch(dir: &Path, args: &[&str]) -> Finished {
@@ -54,6 +54,11 @@ fn killed_at_each_step_of_its_start_it_stands_in_nobodys_way() {
             let ended = victim.try_wait().is_some();
             (ended || (!waits && d.join("pid").exists())).then_some(ended)
         });
+        if !killed {
+            // The tracer ends when it has seen the end of the switch, whose sockets are closed then.
+            kill(pid_in(&d.join("pid")), Signal::SIGKILL).unwrap();
+            victim.wait();
+        }
         drop(victim);
         let mut next = Switch::start(Path::new(BINARY), d, &args);
         drop(Plug::new(&d.join("ctl"), Version::V3));
@@ -296,6 +301,18 @@ fn the_log_goes_to_syslog() {
         say_hello(&guest, 1);
         say_hello(&other, 2);
         exchange(&guest, 1, &other, 2, b"all the same");
+        // Its daemon is started again.
+        fs::remove_file(dev.join("log")).unwrap();
+        let again = UnixDatagram::bind(dev.join("log")).unwrap();
+        again.set_read_timeout(Some(PATIENCE)).unwrap();
+        drop(other);
+        let disconnect = line(30, "Disconnect");
+        let mut text = [0; 1024];
+        // What was learned of the two may come first.
+        until("a line of the log", || {
+            let length = again.recv(&mut text).unwrap();
+            (text[..length] == *disconnect.as_bytes()).then_some(())
+        });
         assert_eq!(
             (switch.log(), switch.errors()),
             (String::new(), String::new())

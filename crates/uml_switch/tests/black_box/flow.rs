@@ -9,6 +9,10 @@ use crate::{Lab, broadcast, say_hello};
 /// On a loaded machine a reader may not run for longer than senders wait by default.
 const PATIENT: [&str; 2] = ["--flow-wait", "5000"];
 
+/// Long enough for a reader to get its turn on a loaded machine, and short enough to wait for those
+/// that never read until they count as deaf.
+const FAIR: [&str; 2] = ["--flow-wait", "200"];
+
 /// A frame with a number in it.
 fn numbered(destination: u8, source: u8, number: u32, length: usize) -> Vec<u8> {
     let mut bytes = frame(station(destination), station(source), &number.to_be_bytes());
@@ -63,7 +67,7 @@ fn floods_in_both_directions_lose_nothing() {
 #[test]
 fn broadcasts_reach_all_who_read_while_some_are_deaf() {
     const COUNT: u32 = 3000;
-    let lab = Lab::new(&[]);
+    let lab = Lab::new(&FAIR);
     let deaf: Vec<_> = (0..9).map(|_| lab.plug()).collect();
     let (sender, receiver) = (lab.plug(), lab.plug());
     thread::scope(|scope| {
@@ -82,7 +86,7 @@ fn broadcasts_reach_all_who_read_while_some_are_deaf() {
 #[test]
 fn a_deaf_guest_holds_nobody_up() {
     const COUNT: u32 = 2000;
-    let lab = Lab::new(&[]);
+    let lab = Lab::new(&FAIR);
     let (sender, deaf, receiver) = (lab.plug(), lab.plug(), lab.plug());
     say_hello(&deaf, 3);
     say_hello(&receiver, 2);

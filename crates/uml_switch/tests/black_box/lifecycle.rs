@@ -5,7 +5,7 @@ use std::{
     os::{
         fd::OwnedFd,
         unix::{
-            fs::FileTypeExt as _,
+            fs::{FileTypeExt as _, symlink},
             net::{UnixDatagram, UnixListener},
         },
     },
@@ -14,8 +14,11 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
 };
 use testkit::{
     PATIENCE,
@@ -68,6 +71,41 @@ fn a_socket_that_is_somebody_elses_by_now_stays() {
 }
 
 #[test]
+fn a_pipe_in_a_folders_place_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    mkfifo(&dir.path().join("pipe"), Mode::S_IRWXU).unwrap();
+    for option in ["-unix", "-bess"] {
+        let said = run(Command::new(BINARY)
+            .current_dir(dir.path())
+            .args(["-unix", "x", option, "pipe/ctl"]));
+        assert_eq!(said.code(), 1);
+        assert!(said.err().contains("Not a directory"), "{}", said.err());
+    }
+}
+
+#[test]
+fn a_pidfile_is_written_through_no_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("precious"), "precious").unwrap();
+    for name in ["pid", "pid.new"] {
+        symlink("precious", at(name)).unwrap();
+    }
+    let mut command = Command::new(BINARY);
+    command.args(["-unix", "ctl", "--pidfile", "pid"]);
+    let mut switch = Switch::launch(dir.path(), command, Stdio::null());
+    until("the pidfile", || {
+        let found = fs::symlink_metadata(at("pid")).ok()?;
+        found.is_file().then_some(())
+    });
+    let pid = u32::try_from(pid_in(&at("pid")).as_raw());
+    assert_eq!(pid, Ok(switch.pid()));
+    assert_eq!(fs::read(at("precious")).unwrap(), b"precious");
+    switch.stop(Signal::SIGTERM);
+    assert!(!at("pid").exists() && !at("pid.new").exists());
+}
+
+#[test]
 fn only_sockets_are_ever_removed() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("ctl"), "precious").unwrap();
@@ -82,7 +120,7 @@ fn only_sockets_are_ever_removed() {
 }
 
 /// The process of that pidfile.
-fn pid_in(file: &Path) -> Pid {
+pub(crate) fn pid_in(file: &Path) -> Pid {
     let text = fs::read_to_string(file).unwrap();
     Pid::from_raw(text.trim_end().parse().unwrap())
 }
@@ -146,6 +184,23 @@ fn readiness_is_told() {
     assert!(text.starts_with("READY=1\n"), "{text}");
     assert!(text.contains(&format!("MAINPID={}", switch.pid())));
     drop(Plug::new(&dir.path().join("ctl"), Version::V3));
+}
+
+#[test]
+fn without_anybody_to_tell_of_readiness_it_serves() {
+    for name in ["no/such/folder", "@nobody-listens-there", ""] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(BINARY);
+        command.args(["-unix", "ctl"]).env("NOTIFY_SOCKET", name);
+        let mut switch = Switch::launch(dir.path(), command, Stdio::null());
+        let words = format!("telling the service manager at '{name}': ");
+        until("a word about the service manager", || {
+            assert_eq!(switch.try_wait(), None, "{}", switch.errors());
+            switch.errors().contains(&words).then_some(())
+        });
+        drop(Plug::new(&dir.path().join("ctl"), Version::V3));
+        assert_eq!(switch.stop(Signal::SIGTERM), 128 + 15);
+    }
 }
 
 #[test]
