@@ -54,15 +54,34 @@ pub(crate) fn fill(
             image: size,
         });
     }
+    let crc32 =
+        write(source, (&file, path), request, stop).map_err(|error| MooError::HalfWritten {
+            path: path.to_path_buf(),
+            source: Box::new(error),
+        })?;
+    Ok(Outcome {
+        survey,
+        image: path.to_path_buf(),
+        crc32,
+        finished_another: false,
+    })
+}
 
-    let progress = Progress::new(size, request.talk);
+/// Returns the image's crc32 if it was read back.
+fn write(
+    source: &Source,
+    (file, path): (&File, &Path),
+    request: &Request,
+    stop: &Stop,
+) -> Result<Option<u32>, MooError> {
+    let progress = Progress::new(source.size(), request.talk);
     let mut zeros = Zeros {
-        file: &file,
+        file,
         path,
         by_device: true,
     };
     let mut position = 0;
-    let head_start = HeadStart::new(&file, request.durability, OLD_BLOCKS);
+    let head_start = HeadStart::new(file, request.durability, OLD_BLOCKS);
     pipeline::in_order(source, Image::new(source), stop, |piece| {
         zeros.write(position..piece.offset, stop)?;
         file.write_all_at(piece.bytes(), piece.offset)
@@ -72,22 +91,16 @@ pub(crate) fn fill(
         progress.at(position);
         Ok(())
     })?;
-    zeros.write(position..size, stop)?;
+    zeros.write(position..source.size(), stop)?;
     source.cow_unchanged()?;
     source.backing_unchanged()?;
     if request.durability == Durability::Synced {
         file.sync_all().map_err(IoError::at("syncing", path))?;
     }
-    let crc32 = match request.verify {
-        Verify::No => None,
-        Verify::ReadBack => Some(verify::image(source, (&file, path), &progress, stop)?),
-    };
-    Ok(Outcome {
-        survey,
-        image: path.to_path_buf(),
-        crc32,
-        finished_another: false,
-    })
+    match request.verify {
+        Verify::No => Ok(None),
+        Verify::ReadBack => verify::image(source, (file, path), &progress, stop).map(Some),
+    }
 }
 
 /// Makes ranges of a device zero.

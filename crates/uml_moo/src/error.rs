@@ -96,6 +96,18 @@ pub enum MooError {
     /// A thread of the merge died.
     #[error("the reading thread died")]
     Thread,
+    /// A merge over a device ended half-way.
+    #[error(
+        "device '{}' doesn't hold the whole image: run the same command again, it writes all of it \
+         anew",
+        shown(path)
+    )]
+    HalfWritten {
+        /// The device.
+        path: PathBuf,
+        /// Why it ended.
+        source: Box<MooError>,
+    },
     /// A merge in place ended half-way.
     #[error(
         "the backing file '{}' is half merged: no guest can use it now; run the same command again, \

@@ -150,6 +150,15 @@ fn a_block_device_is_written_over() {
         "what lies behind stays"
     );
 
+    let broken = place.injected("pwrite64:error=EIO:when=2", &["cow", &device.0]);
+    assert_eq!(broken.code(), 1);
+    let name = &device.0;
+    let expected = format!(
+        "uml_moo: device '{name}' doesn't hold the whole image: run the same command again, it \
+         writes all of it anew: writing '{name}': Input/output error\n"
+    );
+    assert_eq!(broken.err(), expected);
+
     fs::write(place.at("short"), vec![1; size - 4096]).unwrap();
     let short = Loop::over(&place.at("short"));
     let finished = place.moo(&["cow", &short.0]);
