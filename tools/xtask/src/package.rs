@@ -204,12 +204,11 @@ fn toolchain<'a>(release: &Release, build: &'a mut Command) -> &'a mut Command {
         build.env_remove(variable);
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    if std::env::var_os("RUSTUP_HOME").is_none()
-        && let Some(rustup) = home
-            .map(|home| home.join(".rustup"))
-            .filter(|dir| dir.is_dir())
-    {
-        build.env("RUSTUP_HOME", rustup);
+    let rustup = home.map(|home| home.join(".rustup"));
+    if let Some(rustup) = rustup.filter(|dir| dir.is_dir()) {
+        if std::env::var_os("RUSTUP_HOME").is_none() {
+            build.env("RUSTUP_HOME", rustup);
+        }
     }
     build
 }
