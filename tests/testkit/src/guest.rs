@@ -16,10 +16,10 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use crate::{bins::installed, cmd, image, until};
+use crate::{bins::installed, cmd, image, until_within};
 
 /// How long a guest may take for what it is asked: it boots in about 1.5 s on an idle machine.
-const GUEST_PATIENCE: Duration = Duration::from_secs(90);
+const GUEST_PATIENCE: Duration = Duration::from_secs(180);
 
 /// How often a guest is started whose kernel dies early in its boot.
 const BOOTS: usize = 4;
@@ -160,7 +160,8 @@ impl Running {
     /// Waits until the kernel has come to its root disk or has ended; `false`: it ended before that,
     /// of a signal or a panic of its own.
     fn has_booted(&mut self) -> bool {
-        until(&format!("the boot of guest {}", self.umid), || {
+        let what = format!("the boot of guest {}", self.umid);
+        until_within(GUEST_PATIENCE, &what, || {
             let ended = self.try_wait();
             let console = self.console();
             // Not "VFS: " alone, which the kernel says of its caches long before.
@@ -196,7 +197,8 @@ impl Running {
     /// Waits until the console shows this text. Panics with the console when the guest ends first.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
-        until(
+        until_within(
+            GUEST_PATIENCE,
             &format!("'{text}' on the console of guest {}", self.umid),
             || {
                 // Asked first: what it wrote before it ended is in the log by then.
@@ -219,7 +221,8 @@ impl Running {
     #[track_caller]
     pub fn wait_for_file(&mut self, name: &str) {
         let path = self.share.join(name);
-        until(&format!("file {name} of guest {}", self.umid), || {
+        let what = format!("file {name} of guest {}", self.umid);
+        until_within(GUEST_PATIENCE, &what, || {
             let ended = self.try_wait();
             if path.exists() {
                 return Some(());

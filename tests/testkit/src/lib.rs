@@ -30,15 +30,22 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Calls `probe` every few milliseconds until it gives a value.
 ///
 /// Panics with `what` when that takes longer than [`PATIENCE`].
-pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, probe)
+}
+
+/// As [`until`], for what may take longer than a moment.
+///
+/// Panics with `what` when it takes longer than `patience`.
+pub fn until_within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
         assert!(
-            start.elapsed() < PATIENCE,
-            "waited {PATIENCE:?} in vain for {what}"
+            start.elapsed() < patience,
+            "waited {patience:?} in vain for {what}"
         );
         thread::sleep(Duration::from_millis(5));
     }
