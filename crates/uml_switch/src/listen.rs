@@ -14,13 +14,12 @@ use std::{
         },
     },
     path::{Path, PathBuf, absolute},
-    thread,
     time::Duration,
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg, OFlag},
+    fcntl::{Flock, OFlag},
     sys::{
         socket::{
             AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
@@ -28,18 +27,24 @@ use nix::{
         stat::{Mode, umask},
     },
 };
-use uml_core::IoError;
+use uml_core::{
+    IoError,
+    error::{shown, system_text},
+    lock,
+};
 
-/// How often a folder's lock is tried, and how long after each time it is waited. Switches hold it
-/// for a moment only, but anybody may hold it.
-const LOCK_TRIES: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How long a folder's lock is waited for. Switches hold it for a moment only, but anybody may hold
+/// it.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a socket can't be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     /// Somebody listens there.
-    #[error("The {what} socket '{}' has another server attached to it", path.display())]
+    #[error(
+        "The {what} socket '{}' has another server attached to it",
+        shown(path)
+    )]
     InUse {
         /// `control`, `data`, `bess`.
         what: &'static str,
@@ -47,10 +52,14 @@ pub(crate) enum ListenError {
         path: PathBuf,
     },
     /// Something is there that is no socket.
-    #[error("'{}' exists and is no socket: it is left alone", .0.display())]
+    #[error("'{}' exists and is no socket: it is left alone", shown(.0))]
     NoSocket(PathBuf),
     /// The system refuses.
-    #[error("bind: {}\nThe {what} socket '{}' can't be used", uml_core::error::system_text(source), path.display())]
+    #[error(
+        "bind: {}\nThe {what} socket '{}' can't be used",
+        system_text(source),
+        shown(path)
+    )]
     Bind {
         /// `control`, `data`, `bess`.
         what: &'static str,
@@ -184,21 +193,13 @@ fn lock_parent(path: &Path) -> Option<Flock<File>> {
         None => return None,
     };
     // A folder that can't be read is used all the same, and so is one that somebody keeps locked.
-    let mut folder = OpenOptions::new()
+    let folder = OpenOptions::new()
         .read(true)
         // A pipe in its place would be waited for.
         .custom_flags(OFlag::O_DIRECTORY.bits())
         .open(parent)
         .ok()?;
-    for _ in 0..LOCK_TRIES {
-        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Some(lock),
-            Err((back, Errno::EWOULDBLOCK)) => folder = back,
-            Err(_) => return None,
-        }
-        thread::sleep(LOCK_PAUSE);
-    }
-    None
+    lock::within(LOCK_PATIENCE, folder, || {}).ok()?
 }
 
 fn remove_stale(
