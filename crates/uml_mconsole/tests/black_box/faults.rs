@@ -4,7 +4,7 @@ use std::{fs, os::unix::net::UnixDatagram, path::Path};
 
 use testkit::{
     cmd::run,
-    faults::{make_read_only, mount_tmpfs, starve},
+    faults::{make_read_only, mount_tmpfs, starve, unmount},
     netns::isolated,
     until,
 };
@@ -85,5 +85,6 @@ fn full_and_read_only_file_systems_are_told() {
             "{}",
             refused.err()
         );
+        unmount(&small);
     });
 }

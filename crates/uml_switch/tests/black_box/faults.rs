@@ -14,7 +14,7 @@ use nix::sys::{
 use testkit::{
     PATIENCE,
     cmd::{Finished, run},
-    faults::{at_each_moment, limited, make_read_only, mount_tmpfs, starve},
+    faults::{at_each_moment, limited, make_read_only, mount_tmpfs, starve, unmount},
     netns::isolated,
     switch::{
         Plug, Switch, Version, connect, frame, fresh_address, request, station, wait_for_close,
@@ -229,6 +229,7 @@ fn full_and_read_only_file_systems_are_told() {
             );
             assert!(!dir.path().join("ctl").exists(), "{args:?}");
         }
+        unmount(&small);
     });
 }
 
