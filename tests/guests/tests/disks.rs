@@ -8,7 +8,7 @@ use testkit::{
     bins::ours,
     cmd::{Finished, run},
     guest::Guest,
-    image,
+    image, until,
 };
 
 /// What a guest writes: a small file and 2 MiB that compress to nothing, then their sums.
@@ -156,5 +156,9 @@ fn the_disk_of_a_running_guest_is_not_touched() {
     assert_eq!(fs::read(lab.path("root.img")).unwrap(), backing);
 
     guest.kill();
-    let _ = lab.tool("uml_moo", &["disk.cow", "new.img"]).success();
+    // Its helper processes share its locks, and end a moment after it.
+    until("a merge of the dead guest's disk", || {
+        let merged = lab.tool("uml_moo", &["disk.cow", "new.img"]);
+        (merged.code() == 0).then_some(())
+    });
 }
