@@ -6,6 +6,8 @@
 //! - of each port's frames, none is missing: they came out or are counted as dropped;
 //! - in + copies = out + dropped + waiting, always;
 //! - addresses and waiting frames are bounded, and who waits goes on when its time is over.
+//!
+//! It is longer than other files: the naive switch is one thing, to be read at one place.
 #![no_main]
 
 use std::{collections::HashMap, time::Duration};

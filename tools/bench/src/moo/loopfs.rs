@@ -13,7 +13,7 @@ use uml_core::{
 
 use crate::{
     error::Error,
-    moo::images,
+    moo::files,
     programs::{self, command},
 };
 
@@ -43,7 +43,7 @@ impl LoopFs {
         let image = work.join(format!("{kind}.img"));
         let dir = work.join(kind);
         fs::create_dir_all(&dir).map_err(IoError::at("creating", &dir))?;
-        images::remove(&image)?;
+        files::remove(&image)?;
         let file = File::create(&image).map_err(IoError::at("creating", &image))?;
         file.set_len(SIZE).map_err(IoError::at("growing", &image))?;
         programs::run(command(mkfs).args(["-q", force]).arg(&image))?;
@@ -67,7 +67,7 @@ impl Drop for LoopFs {
     fn drop(&mut self) {
         let unmounted = programs::find("umount", "mount")
             .and_then(|umount| programs::run(command(umount).arg(&self.dir)))
-            .and_then(|()| images::remove(&self.image));
+            .and_then(|()| files::remove(&self.image));
         if let Err(error) = unmounted {
             console::note(format_args!("bench: {}", chain(&error)));
         }

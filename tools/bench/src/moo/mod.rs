@@ -1,5 +1,6 @@
 //! `uml_moo` against the 2007 tool, cp and qemu-img.
 
+mod files;
 mod images;
 mod loopfs;
 mod rows;
@@ -114,27 +115,27 @@ impl Bench {
         let contenders = ways.into_iter().map(|(who, mut command, good)| {
             let target = target.clone();
             Contender::new(who, move |checked| {
-                images::remove(&target)?;
-                inputs.iter().try_for_each(|path| images::warm(path))?;
+                files::remove(&target)?;
+                inputs.iter().try_for_each(|path| files::warm(path))?;
                 settle(&target)?;
                 let mut cost = programs::time(&mut command)?;
                 if durability == Durability::Synced && who != OURS {
                     cost = cost + sync(&target)?;
                 }
                 if let (true, Some(good)) = (checked, good) {
-                    images::check(who, &target, good)?;
+                    files::check(who, &target, good)?;
                 }
-                images::remove(&target)?;
+                files::remove(&target)?;
                 Ok(figures(cost))
             })
         });
         let mut contenders: Vec<_> = contenders.collect();
         if disk.is_dense() && durability == Durability::Cached {
             contenders.push(Contender::new(WRITE, |_| {
-                images::remove(&target)?;
+                files::remove(&target)?;
                 settle(&target)?;
                 let cost = images::write_alone(&target, disk)?;
-                images::remove(&target)?;
+                files::remove(&target)?;
                 Ok(figures(cost))
             }));
         }
@@ -145,7 +146,7 @@ impl Bench {
     fn in_place(&self, name: &str, disk: Disk) -> Result<Vec<Series>, Error> {
         let images = self.images(name, disk)?;
         let live = images.dir.join("live");
-        images::restore(&images.backing, &live)?;
+        files::restore(&images.backing, &live)?;
         let overlay = images.qcow2(&live)?;
         let qemu_img = programs::find("qemu-img", "qemu-utils")?;
         let inputs = [&live, &images.cow, &overlay];
@@ -169,15 +170,15 @@ impl Bench {
         let contenders = ways.into_iter().map(|(who, mut command)| {
             let (live, images) = (&live, &images);
             Contender::new(who, move |checked| {
-                images::restore(&images.backing, live)?;
-                inputs.iter().try_for_each(|path| images::warm(path))?;
+                files::restore(&images.backing, live)?;
+                inputs.iter().try_for_each(|path| files::warm(path))?;
                 settle(live)?;
                 let mut cost = programs::time(&mut command)?;
                 if who != OURS {
                     cost = cost + sync(live)?;
                 }
                 if checked {
-                    images::check(who, live, &images.merged)?;
+                    files::check(who, live, &images.merged)?;
                 }
                 Ok(figures(cost))
             })
@@ -207,19 +208,19 @@ impl Bench {
         let (fs, target, images) = (&fs, &target, &images);
         let contenders = ways.into_iter().map(|(who, mut command, good)| {
             Contender::new(who, move |checked| {
-                images::remove(target)?;
-                images::warm(&images.backing)?;
-                images::warm(&images.cow)?;
+                files::remove(target)?;
+                files::warm(&images.backing)?;
+                files::warm(&images.cow)?;
                 let used = fs.used()?;
                 let mut cost = programs::time(&mut command)?;
                 if durability == Durability::Synced && who != OURS {
                     cost = cost + sync(target)?;
                 }
                 if checked {
-                    images::check(who, target, good)?;
+                    files::check(who, target, good)?;
                 }
                 let new = fs.used()?.saturating_sub(used) >> 20;
-                images::remove(target)?;
+                files::remove(target)?;
                 let mut figures = figures(cost);
                 figures.push((NEW_SPACE, f64::from(u32::try_from(new).unwrap_or(u32::MAX))));
                 Ok(figures)
