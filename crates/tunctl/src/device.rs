@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use nix::unistd::geteuid;
 use uml_core::{
     console,
-    error::{printable, system_text},
+    error::{shown, system_text},
     hostnet::{DeviceName, Host, LinkKind, NamePattern, TunState},
     tuntap::{Device, Existing, Kind, Mode, Step, TunTapError},
 };
@@ -93,11 +93,6 @@ fn existing(name: &str) -> Option<TunState> {
         LinkKind::Tun(state) => Some(state),
         _ => None,
     }
-}
-
-/// A name or a path as messages show it.
-fn shown(text: impl AsRef<OsStr>) -> String {
-    printable(&text.as_ref().to_string_lossy())
 }
 
 fn pattern(name: &OsStr, kind: Kind) -> Result<NamePattern, Failure> {

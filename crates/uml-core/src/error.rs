@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    ffi::OsStr,
     fmt::{self, Write as _},
     io,
     path::{Path, PathBuf},
@@ -84,10 +85,10 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// A path for messages, [`printable`]; what isn't Unicode in it is replaced.
+/// A path or a name for messages, [`printable`]; what isn't Unicode in it is replaced.
 #[must_use]
-pub fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
+pub fn shown(name: impl AsRef<OsStr>) -> String {
+    printable(&name.as_ref().to_string_lossy())
 }
 
 /// The text of an I/O error as `strerror` has it.

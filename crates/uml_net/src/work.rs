@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use uml_core::{cli::parse, console, error::printable, tuntap::Device};
+use uml_core::{cli::parse, console, error::shown, tuntap::Device};
 
 use crate::{
     answer::{self, Answer, Descriptors},
@@ -214,8 +214,7 @@ fn check_policy(path: &std::path::Path) -> ExitCode {
     match Policy::check(path) {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
-            let path = path.to_string_lossy();
-            console::note(format_args!("uml_net: {}: {what}", printable(&path)));
+            console::note(format_args!("uml_net: {}: {what}", shown(path)));
             ExitCode::FAILURE
         }
     }

@@ -23,7 +23,7 @@ use nix::{
 };
 use uml_core::{
     IoError,
-    error::printable,
+    error::shown,
     wire::{
         sockaddr::{Name, Sockaddr},
         switch::{Request, Version},
@@ -155,13 +155,12 @@ fn connect_to_own(socket: &OwnedFd, path: &Path, peer: &Peer) -> Result<(), Data
         .open(path)
         .map_err(IoError::at("looking at", path))?;
     let found = place.metadata().map_err(IoError::at("looking at", path))?;
-    let shown = || printable(&path.to_string_lossy());
     if !found.file_type().is_socket() {
-        return Err(DataSocketError::NoSocket(shown()));
+        return Err(DataSocketError::NoSocket(shown(path)));
     }
     if found.uid() != peer.uid {
         return Err(DataSocketError::NotThePeers {
-            path: shown(),
+            path: shown(path),
             owner: found.uid(),
         });
     }

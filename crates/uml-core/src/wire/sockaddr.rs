@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt as _, path::Path};
 
-use crate::error::printable;
+use crate::error::shown;
 
 /// The length of a whole `sockaddr_un` in bytes: the family (u16) and [`PATH_LEN`] bytes.
 pub const LEN: usize = 110;
@@ -151,7 +151,7 @@ impl fmt::Display for Sockaddr {
     /// unprintable ones escaped, without the zeros at its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
-            Name::Path(path) => f.write_str(&printable(&path.to_string_lossy())),
+            Name::Path(path) => f.write_str(&shown(path)),
             Name::Abstract(name) => {
                 let end = name.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
                 write!(f, "@{}", name[..end].escape_ascii())
