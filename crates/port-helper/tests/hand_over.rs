@@ -23,7 +23,7 @@ use nix::{
     },
     unistd::Pid,
 };
-use testkit::{PATIENCE, bins::installed, cmd, until};
+use testkit::{PATIENCE, bins::installed, cmd, fill_queue, until};
 
 /// What the kernel gets: the pid, and what the descriptor is.
 fn receive(socket: RawFd) -> (i32, String) {
@@ -174,12 +174,7 @@ fn a_kernel_that_is_slow_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let socket = UnixDatagram::bind(&path).unwrap();
-    let filler = UnixDatagram::unbound().unwrap();
-    filler.set_nonblocking(true).unwrap();
-    let mut count = 0;
-    while filler.send_to(b"x", &path).is_ok() {
-        count += 1;
-    }
+    let count = fill_queue(&path);
     let mut child = Command::new(helper())
         .arg("-uml-socket")
         .arg(&path)

@@ -18,7 +18,8 @@ pub mod netns;
 pub mod switch;
 
 use std::{
-    fs,
+    fs, iter,
+    os::unix::net::UnixDatagram,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -49,6 +50,19 @@ pub fn until_within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -
         );
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Fills a datagram socket's queue, so that the next one who sends there has to wait. Returns how
+/// many datagrams it took; none is longer than a byte.
+#[must_use]
+pub fn fill_queue(socket: &Path) -> usize {
+    let filler = UnixDatagram::unbound().expect("a socket to fill another with");
+    filler
+        .set_nonblocking(true)
+        .expect("sending without waiting");
+    iter::repeat_with(|| filler.send_to(b"x", socket))
+        .take_while(Result::is_ok)
+        .count()
 }
 
 /// All names in a folder, in order. Panics when it can't be read, or a name is no Unicode.
