@@ -371,6 +371,7 @@ fn standard_input() {
         let mut switch = Switch::launch(sandbox.dir(), command, Stdio::from(reader));
         switch.wait_for("attached to");
         saw_service(sandbox, "ctl");
+        switch.wait_for("Disconnect");
         File::from(writer).write_all(b"hello\n").unwrap();
         saw_service(sandbox, "ctl");
         switch.wait_for_times("Disconnect", 2);
