@@ -6,6 +6,8 @@ use std::{
     process::Command,
 };
 
+use crate::command::call;
+
 /// The file that the figures of all runs are kept in.
 const FIGURES: &str = "target/bench/figures.json";
 
@@ -19,30 +21,19 @@ pub(crate) fn run(measure: bool, out: &Path) -> Result<(), Box<dyn Error>> {
     let mut build = Command::new(cargo);
     build.args(["build", "--release", "-p", "bench"]);
     build.args(["-p", "uml_moo", "-p", "uml_switch"]);
-    succeed(&mut build)?;
+    call(&mut build)?;
     let bench = || {
         let mut command = Command::new(PathBuf::from("target/release/bench"));
         command.args(["--json", FIGURES]);
         command
     };
     if measure {
-        succeed(bench().arg("all"))?;
-        succeed(bench().args(["all", "--only", "plot-", "--time", "500"]))?;
+        call(bench().arg("all"))?;
+        call(bench().args(["all", "--only", "plot-", "--time", "500"]))?;
     }
-    succeed(
+    call(
         bench()
             .args(["document", "--figures", FIGURES, "--out"])
             .arg(out),
     )
-}
-
-fn succeed(command: &mut Command) -> Result<(), Box<dyn Error>> {
-    let status = command
-        .status()
-        .map_err(|error| format!("starting {command:?}: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{command:?} ended with {status}").into())
-    }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod command;
 mod completions;
 mod conformance_report;
 mod demo;

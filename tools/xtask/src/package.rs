@@ -19,7 +19,10 @@ use clap::ValueEnum;
 use uml_core::console;
 
 use self::packager::Packager;
-use crate::tools;
+use crate::{
+    command::{call, output},
+    tools,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -242,29 +245,4 @@ fn git(args: &[&str]) -> Command {
     let mut git = Command::new("git");
     git.arg("-C").arg(tools::workspace()).args(args);
     git
-}
-
-/// Runs a command whose output the user sees.
-fn call(command: &mut Command) -> Outcome {
-    let status = command
-        .status()
-        .map_err(|error| format!("starting {command:?}: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{command:?}: {status}").into())
-    }
-}
-
-/// Runs a command and returns what it printed.
-fn output(command: &mut Command) -> Outcome<String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("starting {command:?}: {error}"))?;
-    if output.status.success() {
-        Ok(String::from_utf8(output.stdout)?)
-    } else {
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{command:?}: {}: {}", output.status, said.trim()).into())
-    }
 }

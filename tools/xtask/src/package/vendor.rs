@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, error::Error, fs, io, path::Path, process::Comm
 
 use serde_json::{Value, json};
 
-use super::{call, output};
+use crate::command::{call, output};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
