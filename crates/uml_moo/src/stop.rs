@@ -8,8 +8,9 @@ use std::{
     },
 };
 
-use libc::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use nix::sys::signal::Signal;
 use signal_hook::{flag, low_level};
+use uml_core::sys::signals::is_ignored;
 
 use crate::error::MooError;
 
@@ -27,21 +28,26 @@ impl Stop {
     }
 
     /// Stops at the first of `SIGINT`, `SIGTERM` and `SIGHUP`. A second one ends the process at
-    /// once; what it leaves then, the next run cleans.
+    /// once; what it leaves then, the next run cleans. Those that whoever started this process has
+    /// ignored stay so: `nohup` is for merges that outlive their terminal.
     ///
     /// # Errors
     /// The system refused to install a handler.
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
         let again = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            if is_ignored(signal) {
+                continue;
+            }
+            let signal = signal as i32;
             flag::register_conditional_default(signal, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
             let value = usize::try_from(signal).unwrap_or_default();
             flag::register_usize(signal, Arc::clone(&stop.signal), value)?;
         }
         // A file that would become longer than the caller's limit is an error then, not a death.
-        flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+        flag::register(libc::SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         Ok(stop)
     }
 

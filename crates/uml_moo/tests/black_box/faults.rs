@@ -173,7 +173,15 @@ fn what_is_no_disk_holds_nobody_up() {
 fn a_read_error_leaves_no_image() {
     let place = Place::new(&Disk::busy(2));
     fs::write(place.at("new"), "old").unwrap();
-    let finished = place.injected("pread64:error=EIO:when=6", &["cow", "new"]);
+    // The second read of either thread: the loader reads other files.
+    let back = place.at("back");
+    let options = [
+        "-P",
+        back.to_str().unwrap(),
+        "-e",
+        "inject=pread64:error=EIO:when=2",
+    ];
+    let finished = place.injected_with("--default-signal", &options, &["cow", "new"]);
     assert_eq!(finished.code(), 1);
     assert!(
         finished.err().ends_with(": Input/output error\n"),
@@ -262,6 +270,20 @@ fn a_signal_leaves_the_old_image_and_no_litter() {
     }
 }
 
+#[test]
+fn what_is_ignored_from_the_start_stays_ignored() {
+    let disk = Disk::busy(2);
+    let place = Place::new(&disk);
+    for signal in ["INT", "TERM", "HUP"] {
+        let ignored = format!("--ignore-signal={signal}");
+        let inject = format!("inject=ftruncate:signal=SIG{signal}:when=1");
+        let done = place.injected_with(&ignored, &["-e", &inject], &["cow", "new"]);
+        assert_eq!(done.success().err(), "");
+        assert!(place.read("new") == disk.merged(), "{signal}");
+        fs::remove_file(place.at("new")).unwrap();
+    }
+}
+
 /// Starts a merge into a pipe, waits until it is under way, does something, and reads on.
 fn meanwhile(place: &Place, act: impl FnOnce()) -> (i32, String, Vec<u8>) {
     mkfifo(&place.at("pipe"), Mode::S_IRWXU).unwrap();
@@ -273,6 +295,7 @@ fn meanwhile(place: &Place, act: impl FnOnce()) -> (i32, String, Vec<u8>) {
     let mut pipe = File::open(place.at("pipe")).unwrap();
     let mut image = vec![0; 1000];
     pipe.read_exact(&mut image).unwrap();
+    place.let_the_clock_tick("cow");
     act();
     pipe.read_to_end(&mut image).unwrap();
     let output = child.wait_with_output().unwrap();

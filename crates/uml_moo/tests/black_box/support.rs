@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 use testkit::{
     cmd::{Finished, run},
-    names,
+    names, until,
 };
 use uml_core::cow::Layout;
 
@@ -297,14 +297,39 @@ impl Place {
         self.moo(args).success()
     }
 
-    /// Runs the tool under strace, which does something to it at some system call.
+    /// Runs the tool under strace, which does something to it at some system call. strace counts
+    /// the calls of each thread by themselves, those of the loader too.
+    ///
+    /// No signal is ignored, as SIGINT is where the tests run in the background of a shell.
     pub(crate) fn injected(&self, injection: &str, args: &[&str]) -> Finished {
+        self.injected_with(
+            "--default-signal",
+            &["-e", &format!("inject={injection}")],
+            args,
+        )
+    }
+
+    /// As [`injected`](Self::injected), with this option of `env` for the signals, and these of
+    /// strace.
+    pub(crate) fn injected_with(&self, signals: &str, options: &[&str], args: &[&str]) -> Finished {
         let strace = testkit::bins::installed("strace", "strace");
-        let inject = format!("inject={injection}");
-        let mut all = vec!["-f", "-qqq", "-o", "/dev/null", "-e", &inject];
+        let mut all = vec![signals, strace.to_str().unwrap()];
+        all.extend(["-f", "-qqq", "-o", "/dev/null"]);
+        all.extend(options);
         all.push(env!("CARGO_BIN_EXE_uml_moo"));
         all.extend(args);
-        run(&mut self.within_command(strace.to_str().unwrap(), &all))
+        run(&mut self.within_command("env", &all))
+    }
+
+    /// Waits until a file that changes now gets a later time of last change than `name` has: file
+    /// systems take it from a clock that ticks every few milliseconds.
+    pub(crate) fn let_the_clock_tick(&self, name: &str) {
+        let time = |name: &str| self.at(name).metadata().unwrap().modified().unwrap();
+        until("the clock's next tick", || {
+            fs::write(self.at("clock"), "").unwrap();
+            (time("clock") > time(name)).then_some(())
+        });
+        fs::remove_file(self.at("clock")).unwrap();
     }
 
     fn within_command(&self, program: &str, args: &[&str]) -> Command {
