@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{IoSliceMut, Read as _},
     os::{
         fd::{AsRawFd as _, OwnedFd, RawFd},
@@ -16,14 +16,13 @@ use std::{
 
 use nix::{
     cmsg_space,
-    pty::{Winsize, openpty},
     sys::{
         signal::{Signal, kill},
         socket::{ControlMessageOwned, MsgFlags, recvmsg},
     },
     unistd::Pid,
 };
-use testkit::{PATIENCE, bins::installed, cmd, fill_queue, until};
+use testkit::{PATIENCE, bins::installed, cmd, fill_queue, pty, until};
 
 /// What the kernel gets: the pid, and what the descriptor is.
 fn receive(socket: RawFd) -> (i32, String) {
@@ -82,15 +81,11 @@ fn the_terminal_goes_to_the_kernel_and_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let socket = UnixDatagram::bind(&path).unwrap();
-    let size = Winsize {
-        ws_row: 24,
-        ws_col: 80,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    let pty = openpty(Some(&size), None).unwrap();
-    let slave = File::from(pty.slave);
-    let name = fs::read_link(format!("/proc/self/fd/{}", slave.as_raw_fd())).unwrap();
+    let pty::Terminal {
+        mut master,
+        slave,
+        name,
+    } = pty::open();
     let mut child = Command::new(installed("setsid", "util-linux"))
         .args(["--ctty", "--wait", helper(), "-uml-socket"])
         .arg(&path)
@@ -107,7 +102,6 @@ fn the_terminal_goes_to_the_kernel_and_is_given_up() {
     assert_eq!(fields[4], "0", "{stat}");
     waits_until_killed(pid, &mut child);
     // Nothing was said on the terminal.
-    let mut master = File::from(pty.master);
     nix::fcntl::fcntl(
         &master,
         nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),

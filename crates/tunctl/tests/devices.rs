@@ -10,7 +10,7 @@ use std::{
 
 use testkit::{
     bins::installed,
-    cmd::{Finished, run},
+    cmd::{Finished, run, until_named},
     netns::{ip, isolated},
 };
 use uml_core::tuntap::{Device, Existing, Mode};
@@ -32,7 +32,9 @@ impl Holder {
         let device = Device::open(&name.parse().unwrap(), Mode::default(), Existing::Attach);
         let mut sleep = Command::new("sleep");
         sleep.arg("1000").stdin(device.unwrap().into_fd());
-        Self(sleep.spawn().unwrap())
+        let child = sleep.spawn().unwrap();
+        until_named(&child, "sleep");
+        Self(child)
     }
 }
 

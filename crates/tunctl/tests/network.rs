@@ -18,9 +18,8 @@ use nix::{
 use tempfile::TempDir;
 use testkit::{
     bins::installed,
-    cmd::{Finished, run, run_for},
-    netns::{ip, isolated},
-    until,
+    cmd::{Finished, run, run_for, until_named},
+    netns::{ip, isolated, wait_until_free},
 };
 use uml_core::tuntap::{Device, Existing, Mode};
 
@@ -455,11 +454,8 @@ fn a_removal_that_fails_is_undone_too() {
         assert_eq!(failed.code(), 1);
         assert!(failed.err().contains("q is in use by"), "{}", failed.err());
         drop(held);
+        wait_until_free("q");
         assert_eq!(everything(), before);
-        // A child that another test is just starting may still have the descriptor.
-        until("nobody to be attached", || {
-            ip("link show q").contains("NO-CARRIER").then_some(())
-        });
         assert!(!file.changes("--remove").is_empty());
     });
 }
@@ -476,6 +472,7 @@ fn a_guests_tap_is_not_taken_away() {
             .stdin(device.unwrap().into_fd())
             .spawn()
             .unwrap();
+        until_named(&guest, "sleep");
         let advice = format!("tap0 is in use by sleep (pid {})", guest.id());
         let removed = file.tunctl("--remove");
         file.write("[[tap]]\nname = \"tap0\"\nkind = \"tun\"");

@@ -14,7 +14,7 @@ use std::{
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use testkit::{
     cmd::run,
-    netns::{enter, ip, isolated},
+    netns::{enter, ip, isolated, wait_until_free},
     until,
 };
 use uml_core::tuntap::{Device, Existing, Mode};
@@ -94,15 +94,6 @@ impl Guest {
             Err(error) => panic!("reading from {}: {error}", self.tap.name()),
         }
     }
-}
-
-/// Waits until nobody is attached to a tap: a child that another test is just starting may have
-/// its descriptor for a moment.
-fn wait_until_free(tap: &str) {
-    until("nobody to be attached", || {
-        let shown = ip(&format!("link show dev {tap}"));
-        shown.contains("NO-CARRIER").then_some(())
-    });
 }
 
 /// Both ways between two guests, the first frame to everybody; frames as large as they get.

@@ -411,16 +411,18 @@ fn guests_that_are_not_there() {
 }
 
 /// One command to a guest that answers so. The reference, which waits for ever, is given up after two
-/// seconds.
+/// seconds; ours gives up by itself after a silence of so many: more than the guest may need where it
+/// says something at all.
 fn given_up(
+    silence: &'static str,
     answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Copy + Send + 'static,
 ) -> impl Fn(&mut Sandbox) {
     move |sandbox| {
         let _guest = Fake::new(sandbox, "lab1", answer);
         let (limit, ours) = if sandbox.is_ours() {
-            ("60", &["--timeout", "0.5"][..])
+            ("60", vec!["--timeout", silence])
         } else {
-            ("2", &[][..])
+            ("2", vec![])
         };
         let mut command = Command::new("timeout");
         command
@@ -440,7 +442,7 @@ fn replies_that_make_the_reference_hang_or_lie() {
         TOOL,
         "silence",
         "mconsole-hang",
-        given_up(|_| vec![]),
+        given_up("0.5", |_| vec![]),
         |reference, ours| {
             hangs(reference);
             assert!(ours.contains("nothing came for 0.5 s") && statuses(ours) == ["1"]);
@@ -450,7 +452,7 @@ fn replies_that_make_the_reference_hang_or_lie() {
         TOOL,
         "a lost last piece",
         "mconsole-hang",
-        given_up(|_| vec![piece(0, true, "half")]),
+        given_up("5", |_| vec![piece(0, true, "half")]),
         |reference, ours| {
             hangs(reference);
             assert!(ours.contains("OK half") && ours.contains("is cut short"));
@@ -460,7 +462,9 @@ fn replies_that_make_the_reference_hang_or_lie() {
         TOOL,
         "a plain text",
         "mconsole-plain",
-        given_up(|_| vec![b"ERR Version 1 mconsole clients are not supported\n".to_vec()]),
+        given_up("30", |_| {
+            vec![b"ERR Version 1 mconsole clients are not supported\n".to_vec()]
+        }),
         |reference, ours| {
             hangs(reference);
             assert!(ours.contains("Version 1") && ours.contains("in plain text"));

@@ -14,7 +14,7 @@ use testkit::{
     bins::installed,
     cmd::run,
     guest::{Guest, Running},
-    netns::{ip, isolated},
+    netns::{ip, isolated, wait_for_state},
     until,
 };
 
@@ -32,10 +32,16 @@ impl Host {
         for words in [
             "netns add lan",
             "link add eth0 type veth peer name wire netns lan",
-            "addr add 192.168.78.10/24 dev eth0",
-            "link set eth0 up",
-            "-n lan addr add 192.168.78.20/24 dev wire",
             "-n lan link set wire up",
+            "link set eth0 up",
+        ] {
+            ip(words);
+        }
+        // Nothing of it may change by itself later.
+        wait_for_state("eth0", "up");
+        for words in [
+            "addr add 192.168.78.10/24 dev eth0",
+            "-n lan addr add 192.168.78.20/24 dev wire",
         ] {
             ip(words);
         }
@@ -54,7 +60,7 @@ impl Host {
         let script = format!(
             "ip addr add {address}/24 dev eth0
              ip link set eth0 up
-             ping -c 1 -w 20 192.168.78.254 || exit 1
+             until ping -c 1 -W 5 192.168.78.254; do :; done
              touch /mnt/{name}.up
              while [ ! -e /mnt/done ]; do sleep 0.1; done
              ip addr del {address}/24 dev eth0
@@ -69,7 +75,7 @@ impl Host {
     }
 }
 
-/// One echo request, from this host or from a machine of its network.
+/// Echo requests until one is answered, from this host or from a machine of its network.
 #[track_caller]
 fn ping(from: Option<&str>, to: &str) {
     let busybox = installed("busybox", "busybox-static");
@@ -81,7 +87,10 @@ fn ping(from: Option<&str>, to: &str) {
         }
         None => Command::new(busybox),
     };
-    let _ = run(command.args(["ping", "-c", "1", "-w", "20", to])).success();
+    command.args(["ping", "-c", "1", "-W", "5", to]);
+    until(&format!("an answer of {to}"), || {
+        (run(&mut command).code() == 0).then_some(())
+    });
 }
 
 fn sysctl(name: &str) -> String {

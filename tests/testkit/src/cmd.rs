@@ -130,11 +130,19 @@ pub fn sleeper() -> Child {
         .args(["--default-signal=INT", "sleep", "1000"])
         .spawn()
         .expect("env, of coreutils");
-    let name = format!("/proc/{}/comm", child.id());
-    crate::until("a process that SIGINT ends", || {
-        (fs::read_to_string(&name).ok()? == "sleep\n").then_some(())
-    });
+    until_named(&child, "sleep");
     child
+}
+
+/// Waits until a child runs the program of this name, as the kernel keeps it (15 bytes): until then
+/// others may see it under its parent's, though the call that started it has returned.
+#[track_caller]
+pub fn until_named(child: &Child, name: &str) {
+    let file = format!("/proc/{}/comm", child.id());
+    crate::until(&format!("a process named {name}"), || {
+        let now = fs::read_to_string(&file).ok()?;
+        (now.trim_end() == name).then_some(())
+    });
 }
 
 /// Waits for a child at most that long; `None` when it still runs.

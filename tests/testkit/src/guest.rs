@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use seccompiler::{
@@ -16,7 +16,7 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use crate::{bins::installed, cmd, image, until_within};
+use crate::{PATIENCE, bins::installed, cmd, image, until_within};
 
 /// How long a guest may take for what it is asked: it boots in about 1.5 s on an idle machine.
 const GUEST_PATIENCE: Duration = Duration::from_secs(180);
@@ -98,6 +98,8 @@ impl Guest {
             if running.has_booted() {
                 break;
             }
+            // Its helper processes have its disk locked until they are gone.
+            running.kill();
             running = self.boot(&script);
         }
         running
@@ -144,7 +146,7 @@ impl Guest {
     }
 }
 
-/// A guest that was started. Dropping it kills it.
+/// A guest that was started. Dropping it kills it, as [`Running::kill`] does.
 #[derive(Debug)]
 pub struct Running {
     umid: String,
@@ -278,17 +280,38 @@ impl Running {
         console
     }
 
-    /// Kills the guest with SIGKILL, as a crash of the host would.
+    /// Kills the guest with SIGKILL, as a crash of the host would, and waits until all of it is gone.
     pub fn kill(mut self) {
         self.kill_now();
     }
 
+    /// The processes that run the guest's programs and help its kernel share its descriptors (taps,
+    /// sockets, locks), and may end a moment after it.
     fn kill_now(&mut self) {
         cmd::kill_group(&self.child);
         if self.ended.is_none() {
             self.ended = self.child.wait().ok();
         }
+        let start = Instant::now();
+        while has_members(self.pid) && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
+}
+
+/// Whether a process of this group still has its descriptors: one that is dead has none.
+fn has_members(group: u32) -> bool {
+    let group = group.to_string();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| fs::read(entry.path().join("stat")).ok())
+        .any(|stat| {
+            let stat = String::from_utf8_lossy(&stat);
+            // Behind the program's name, which may hold anything: state, parent, group.
+            let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+            let mut fields = fields.split(' ');
+            !matches!(fields.next(), None | Some("Z" | "X")) && fields.nth(1) == Some(&group)
+        })
 }
 
 impl Drop for Running {

@@ -15,6 +15,7 @@ pub mod faults;
 pub mod guest;
 pub mod image;
 pub mod netns;
+pub mod pty;
 pub mod switch;
 
 use std::{

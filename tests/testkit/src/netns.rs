@@ -7,7 +7,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use crate::{bins::installed, cmd::run};
+use crate::{bins::installed, cmd::run, until};
 
 /// Runs `test` in a thread that has a network namespace of its own (its loopback is up) and a
 /// mount namespace of its own in which `/sys` shows that network namespace.
@@ -49,6 +49,32 @@ pub fn empty(folder: &str) {
         options,
     )
     .unwrap_or_else(|error| panic!("an empty {folder}: {error}"));
+}
+
+/// Waits until nobody is attached to a tap or tun device that is up: a command that another test is
+/// just starting has a copy of each descriptor until it runs its program.
+///
+/// The device's carrier tells it at once; what `ip` shows follows when the kernel comes to it.
+#[track_caller]
+pub fn wait_until_free(device: &str) {
+    let file = format!("/sys/class/net/{device}/carrier");
+    until(&format!("nobody to be attached to {device}"), || {
+        let carrier = fs::read_to_string(&file).expect("a device that is up");
+        (carrier == "0\n").then_some(())
+    });
+}
+
+/// Waits until a device is in this state (`up`, `down`).
+///
+/// The kernel comes to it some time after it has brought the device up. What `ip` shows of the
+/// device changes with it, and of the routes that are there by then.
+#[track_caller]
+pub fn wait_for_state(device: &str, state: &str) {
+    let file = format!("/sys/class/net/{device}/operstate");
+    until(&format!("{device} to be {state}"), || {
+        let now = fs::read_to_string(&file).expect("a device");
+        (now.trim_end() == state).then_some(())
+    });
 }
 
 /// Keeps the kernel from making IPv6 addresses of its own in this network namespace, whose comings

@@ -2,7 +2,7 @@
 
 use std::{fs, process::id};
 
-use testkit::cmd::run;
+use testkit::{cmd::run, until};
 
 use crate::fake::{Fake, last, piece, stale_guest, tool};
 
@@ -47,6 +47,8 @@ fn silent_guests_are_waited_for_together() {
     assert_eq!((&*finished.out(), finished.code()), ("", 1));
     assert_eq!(finished.err().lines().count(), guests.len());
     for guest in guests {
+        // The request is on its socket; its thread takes it when it comes to it.
+        until("the request", || (!guest.heard().is_empty()).then_some(()));
         assert_eq!(guest.heard(), ["version"]);
     }
 }
@@ -97,7 +99,8 @@ fn the_list_tells_what_the_guests_are() {
     fs::create_dir(dir.path().join("no-guest")).unwrap();
 
     let mut list = tool();
-    list.args(["--timeout", "0.5", "--list", "--uml-dir"])
+    // The silent one is waited for; each of the other's answers must be there by then.
+    list.args(["--timeout", "5", "--list", "--uml-dir"])
         .arg(dir.path());
     let finished = run(&mut list).success();
     let lines: Vec<Vec<String>> = finished

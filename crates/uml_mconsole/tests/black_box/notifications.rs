@@ -237,7 +237,10 @@ fn waiting_for_a_boot_ends_when_the_console_answers() {
     let guest = Fake::new(dir.path(), "lab1", |_| vec![last("Linux")]);
     let status = cmd::wait_for(&mut child, PATIENCE).unwrap();
     assert_eq!(status.code(), Some(0));
-    assert_eq!(guest.heard(), ["version"]);
+    // It asks again when a second is not enough for the answer.
+    let mut heard = guest.heard();
+    heard.dedup();
+    assert_eq!(heard, ["version"]);
 }
 
 #[test]
@@ -253,13 +256,13 @@ fn waiting_for_a_boot_ends_with_the_right_notification() {
     let mut listening = Listening::start(&mut command, &socket);
     tell(&socket, Event::Boot, "/x/lab2/mconsole");
     tell(&socket, Event::Message, "/x/lab1/mconsole");
-    // It has taken both off its queue, and waits on.
-    until("an empty queue", || {
-        let sender = UnixDatagram::unbound().unwrap();
-        sender.set_nonblocking(true).unwrap();
-        let filled = (0..5).all(|_| sender.send_to(b"-", &socket).is_ok());
-        filled.then_some(())
-    });
+    // More than the queue holds at a time: it has taken both off before it takes the last of these,
+    // and waits on.
+    let limit = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
+    let limit: usize = limit.trim().parse().unwrap();
+    for _ in 0..limit + 2 {
+        send(&socket, b"-");
+    }
     assert!(listening.child.try_wait().unwrap().is_none());
     tell(&socket, Event::Boot, "/x/lab1/mconsole");
     let status = cmd::wait_for(&mut listening.child, PATIENCE).unwrap();

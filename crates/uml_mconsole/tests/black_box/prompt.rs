@@ -11,14 +11,13 @@ use std::{
 };
 
 use nix::{
-    pty::{Winsize, openpty},
     sys::{
         signal::{Signal, kill},
         termios::{LocalFlags, tcgetattr},
     },
     unistd::Pid,
 };
-use testkit::{PATIENCE, bins::installed, cmd, until};
+use testkit::{PATIENCE, bins::installed, cmd, pty, until};
 
 use crate::fake::{Fake, last, tool};
 
@@ -36,14 +35,7 @@ struct Session {
 
 impl Session {
     fn start(dir: &Path, args: &[&str]) -> Self {
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: 80,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        let pty = openpty(Some(&size), None).unwrap();
-        let slave = File::from(pty.slave);
+        let pty::Terminal { master, slave, .. } = pty::open();
         // It makes the terminal the controlling one, so that ctrl-C is a signal.
         let mut command = Command::new(installed("setsid", "util-linux"));
         command
@@ -61,7 +53,7 @@ impl Session {
         let child = command.spawn().unwrap();
         // Only the child holds the terminal's other end now.
         drop(command);
-        let keyboard = File::from(pty.master);
+        let keyboard = master;
         let screen = Arc::new(Mutex::new(Vec::new()));
         let mut reader = keyboard.try_clone().unwrap();
         let shared = Arc::clone(&screen);
@@ -153,6 +145,8 @@ fn history_is_kept_for_the_next_time() {
     session.shows("(lab1) ");
     session.types("\x1b[A\r");
     session.shows("OK ok");
+    // Between two prompts the key means something else.
+    session.shows("(lab1) ");
     session.types(CTRL_D);
     session.ends();
     assert_eq!(guest.heard(), ["proc uptime", "proc uptime"]);
@@ -240,8 +234,11 @@ fn a_guest_that_is_not_there_is_said_at_once() {
 #[test]
 fn a_signal_that_ends_it_leaves_the_terminal_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let pty = openpty(None, None).unwrap();
-    let slave = File::from(pty.slave);
+    let pty::Terminal {
+        master: _master,
+        slave,
+        ..
+    } = pty::open();
     let before = tcgetattr(&slave).unwrap();
     // It leads no session: with its leader, a terminal gets its first settings back anyhow.
     let mut child = tool()

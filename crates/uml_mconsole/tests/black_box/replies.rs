@@ -16,19 +16,29 @@ use testkit::{
 
 use crate::fake::{Fake, last, more, piece, stale_guest, tool};
 
-/// The tool's answer to one command, with half a second of patience.
+/// The tool's answer to one command, with more patience than any guest here needs.
 fn ask(dir: &Path, command: &str) -> Finished {
+    ask_for(dir, command, "30")
+}
+
+/// The same with so many seconds of patience.
+fn ask_for(dir: &Path, command: &str, patience: &str) -> Finished {
     run(tool()
-        .args(["--timeout", "0.5", "--uml-dir"])
+        .args(["--timeout", patience, "--uml-dir"])
         .arg(dir)
         .args(["lab1", command]))
 }
 
-/// The same with a guest that answers everything with these datagrams.
+/// The answer to one command of a guest that answers everything with these datagrams.
 fn answered_with(datagrams: Vec<Vec<u8>>) -> Finished {
+    answered_for(datagrams, "30")
+}
+
+/// The same with so many seconds of patience.
+fn answered_for(datagrams: Vec<Vec<u8>>, patience: &str) -> Finished {
     let dir = tempfile::tempdir().unwrap();
     let _guest = Fake::new(dir.path(), "lab1", move |_| datagrams.clone());
-    ask(dir.path(), "version")
+    ask_for(dir.path(), "version", patience)
 }
 
 #[track_caller]
@@ -68,9 +78,9 @@ fn the_error_number_of_any_piece_counts() {
 #[test]
 fn a_lost_last_piece_is_said() {
     assert_said(
-        &answered_with(vec![more("half of "), more("it")]),
+        &answered_for(vec![more("half of "), more("it")], "5"),
         "OK half of it\n",
-        "uml_mconsole: the reply of guest 'lab1' is cut short: nothing came for 0.5 s (--timeout \
+        "uml_mconsole: the reply of guest 'lab1' is cut short: nothing came for 5 s (--timeout \
          SECONDS waits longer)\n",
         1,
     );
@@ -79,7 +89,7 @@ fn a_lost_last_piece_is_said() {
 #[test]
 fn silence_ends() {
     assert_said(
-        &answered_with(vec![]),
+        &answered_for(vec![], "0.5"),
         "",
         "uml_mconsole: guest 'lab1' has not answered: nothing came for 0.5 s (--timeout SECONDS \
          waits longer)\n",
@@ -101,7 +111,8 @@ fn a_guest_that_goes_on_for_ever_is_given_up() {
         }),
     );
     let finished = run(tool()
-        .args(["--timeout", "1", "--uml-dir"])
+        // The bounds are twelve times as far; the guest's pauses are shorter by far.
+        .args(["--timeout", "2", "--uml-dir"])
         .arg(dir.path())
         .args(["lab1", "version"]));
     assert_said(
@@ -276,7 +287,7 @@ fn a_guest_that_takes_no_requests_is_given_up() {
     let _deaf = UnixDatagram::bind(&path).unwrap();
     assert!(fill_queue(&path) > 0);
     assert_said(
-        &ask(dir.path(), "version"),
+        &ask_for(dir.path(), "version", "0.5"),
         "",
         "uml_mconsole: guest 'lab1' takes no requests: its queue has been full for 0.5 s\n",
         1,

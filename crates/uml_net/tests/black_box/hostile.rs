@@ -309,6 +309,7 @@ fn limits_are_raised_or_told() {
                     assert_eq!(called.code, 1, "{wrapper} {args}");
                     assert!(text.contains(why), "{wrapper} {args}: {text}");
                 }
+                close([called]);
             }
             let _ = run(&mut kit.command(As::Setuid, "", &[b"--clean"])).success();
             before.assert_holds(wrapper);

@@ -29,7 +29,7 @@ use testkit::{
     PATIENCE,
     bins::installed,
     cmd::{run, wait_for},
-    netns::{empty, ip, isolated, without_ipv6},
+    netns::{empty, ip, isolated, wait_for_state, without_ipv6},
     until,
 };
 use uml_core::tuntap::Device;
@@ -147,14 +147,27 @@ pub(crate) fn on_a_host(test: impl FnOnce(&Kit) + Send) {
             "link add eth0 type veth peer name wire",
             "link set wire up",
             "link set eth0 up",
-            "addr add 192.0.2.10/24 dev eth0",
-            "route add default via 192.0.2.1",
-            "route add 10.1.0.0/16 via 192.0.2.2",
-            "neigh add 192.0.2.20 lladdr 02:00:00:00:00:20 dev eth0",
             "tuntap add dev mine mode tap user 65534",
             "link set mine up",
             "tuntap add dev theirs mode tap user 4711",
             "link set theirs up",
+        ] {
+            ip(words);
+        }
+        // Nothing of it may change by itself later.
+        for (device, state) in [
+            ("eth0", "up"),
+            ("wire", "up"),
+            ("mine", "down"),
+            ("theirs", "down"),
+        ] {
+            wait_for_state(device, state);
+        }
+        for words in [
+            "addr add 192.0.2.10/24 dev eth0",
+            "route add default via 192.0.2.1",
+            "route add 10.1.0.0/16 via 192.0.2.2",
+            "neigh add 192.0.2.20 lladdr 02:00:00:00:00:20 dev eth0",
             "addr add 192.168.9.254/32 dev theirs",
             "route add 192.168.9.1/32 dev theirs",
         ] {
