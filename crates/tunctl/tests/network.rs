@@ -96,7 +96,7 @@ fn essence(line: &str) -> String {
     while let Some(word) = words.next() {
         match word {
             "link/ether" | "bridge_id" | "designated_root" | "designated_bridge"
-            | "numdisabled" | "qdisc" | "state" => {
+            | "numdisabled" | "fdb_n_learned" | "qdisc" | "state" => {
                 words.next();
             }
             timer if timer.ends_with("_timer") => {

@@ -52,7 +52,8 @@ mod tests {
     fn this_process_is_known() {
         let pid = i32::try_from(std::process::id()).unwrap();
         let parent_id = i32::try_from(std::os::unix::process::parent_id()).unwrap();
-        assert_eq!(excuse(pid), None);
+        // The kernel may be busy with its memory for a moment, as with a disk.
+        testkit::until("no excuse", || excuse(pid).is_none().then_some(()));
         assert_eq!(parent(pid), Some(parent_id));
         assert!(uptime(pid).unwrap() < Duration::from_secs(24 * 60 * 60));
         assert_eq!(uptime(i32::MAX), None);

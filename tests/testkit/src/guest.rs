@@ -272,8 +272,11 @@ impl Running {
             );
         };
         self.ended = Some(status);
+        // Now and then a guest kernel that has halted dies of a signal (SIGABRT) before its process
+        // ends by itself, most of all on a busy host. Its disks are synced and read-only by then.
+        let has_halted = status.signal().is_none() || console.contains("reboot: System halted");
         assert!(
-            status.signal().is_none() && console.contains("the script ended with status 0"),
+            has_halted && console.contains("the script ended with status 0"),
             "guest {} ended with {status}:\n{console}",
             self.umid
         );
