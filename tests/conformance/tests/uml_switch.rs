@@ -4,9 +4,10 @@
 use std::{
     fs::{self, File},
     io::Write as _,
+    mem,
     os::{
-        fd::OwnedFd,
-        unix::{fs::OpenOptionsExt as _, net::UnixListener},
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
     },
     path::PathBuf,
     process::{Command, Stdio},
@@ -16,7 +17,10 @@ use conformance::{Sandbox, Transcript, differs, same, same_but_words};
 use nix::{
     fcntl::OFlag,
     pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket},
+    },
     unistd::{Pid, pipe2},
 };
 use testkit::{
@@ -29,6 +33,12 @@ const TOOL: &str = "uml_switch";
 
 fn start(sandbox: &Sandbox, args: &[&str]) -> Switch {
     Switch::start(sandbox.binary(), sandbox.dir(), args)
+}
+
+/// Ends an idle switch with SIGINT.
+fn interrupt(switch: &Switch) {
+    switch.wait_until_idle();
+    switch.signal(Signal::SIGINT);
 }
 
 /// Records how a switch ended and all that it said.
@@ -51,7 +61,7 @@ fn serves(sandbox: &mut Sandbox, args: &[&str], control: &str) {
     saw_service(sandbox, control);
     switch.wait_for("Disconnect");
     sandbox.saw_files();
-    switch.signal(Signal::SIGINT);
+    interrupt(&switch);
     saw_end(sandbox, &mut switch);
     sandbox.saw_files();
 }
@@ -144,7 +154,7 @@ fn what_each_option_says() {
     same(TOOL, "a path of 107 bytes", |sandbox| {
         let mut switch = start(sandbox, &["-unix", &"p".repeat(107)]);
         sandbox.saw_files();
-        switch.signal(Signal::SIGINT);
+        interrupt(&switch);
         saw_end(sandbox, &mut switch);
         sandbox.saw_files();
     });
@@ -167,7 +177,7 @@ fn tries(sandbox: &mut Sandbox, args: &[&str]) {
     });
     sandbox.saw_files();
     if switch.try_wait().is_none() {
-        switch.signal(Signal::SIGINT);
+        interrupt(&switch);
     }
     saw_end(sandbox, &mut switch);
 }
@@ -244,7 +254,12 @@ fn the_socket_of_a_dead_switch_is_replaced() {
         serves(sandbox, &["-compat-v0", "-unix", "ctl", "data"], "ctl");
     });
     same(TOOL, "left by anybody", |sandbox| {
-        drop(UnixListener::bind(sandbox.dir().join("ctl")).unwrap());
+        // Nobody ever listens there: a child of another test may have the socket for a moment.
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let left = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        let path = UnixAddr::new(&sandbox.dir().join("ctl")).unwrap();
+        bind(left.as_raw_fd(), &path).unwrap();
+        drop(left);
         serves(sandbox, &["-unix", "ctl"], "ctl");
     });
 }
@@ -271,7 +286,7 @@ fn the_socket_of_a_live_switch_is_not() {
 fn signals() {
     same(TOOL, "SIGINT before anybody came", |sandbox| {
         let mut switch = start(sandbox, &["-unix", "ctl"]);
-        switch.signal(Signal::SIGINT);
+        interrupt(&switch);
         saw_end(sandbox, &mut switch);
         sandbox.saw_files();
     });
@@ -326,7 +341,7 @@ fn signals_that_were_ignored_before() {
         switch.signal(Signal::SIGHUP);
         saw_service(sandbox, "ctl");
         switch.wait_for("Disconnect");
-        switch.signal(Signal::SIGINT);
+        interrupt(&switch);
         saw_end(sandbox, &mut switch);
         sandbox.saw_files();
     });
@@ -375,7 +390,7 @@ fn standard_input() {
         File::from(writer).write_all(b"hello\n").unwrap();
         saw_service(sandbox, "ctl");
         switch.wait_for_times("Disconnect", 2);
-        switch.signal(Signal::SIGINT);
+        interrupt(&switch);
         saw_end(sandbox, &mut switch);
     });
 }
@@ -440,13 +455,15 @@ impl Daemon {
         Self(found[0])
     }
 
-    fn stop(&self, signal: Signal) {
+    fn stop(self, signal: Signal) {
         kill(self.0, signal).unwrap();
         until("the end of the switch", || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
             // Ended, or ended and not waited for where nobody adopts it.
             (stat.is_empty() || stat.contains(") Z ")).then_some(())
         });
+        // Its number may be another process's by now.
+        mem::forget(self);
     }
 
     fn proc(&self, name: &str) -> PathBuf {

@@ -125,6 +125,32 @@ impl Switch {
         kill(pid, signal).expect("signalling the switch");
     }
 
+    /// Stops it with SIGSTOP, and waits until it has stopped: a signal that was sent is not yet taken.
+    /// SIGCONT has it go on.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        until("the switch to stop", || (self.state() == 'T').then_some(()));
+    }
+
+    /// Waits until it sleeps, or has ended: all that had reached it by now is dealt with, and what it
+    /// said of that is in its log. The reference may write a line a second time when a signal finds
+    /// it still at its log.
+    #[track_caller]
+    pub fn wait_until_idle(&self) {
+        until("the switch to sleep", || {
+            matches!(self.state(), 'S' | 'Z').then_some(())
+        });
+    }
+
+    /// The letter that `/proc` has for what it does.
+    fn state(&self) -> char {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.expect("a process that was not waited for");
+        let (_, state) = stat.rsplit_once(") ").expect("a state behind the name");
+        state.chars().next().expect("a state")
+    }
+
     /// How it ended, if it has.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {

@@ -32,7 +32,7 @@ fn what_a_guest_sent_before_it_went_arrives() {
     let (guest, other) = (lab.plug(), lab.plug());
     other.send(&frame(station(2), station(2), b"here"));
     lab.switch.wait_for("02:00:00:00:00:02");
-    lab.switch.signal(Signal::SIGSTOP);
+    lab.switch.freeze();
     for number in 0..COUNT {
         guest.send(&frame(station(2), station(1), &[number]));
     }
@@ -55,7 +55,7 @@ fn what_a_bess_guest_sent_before_it_went_with_frames_unread_arrives() {
         let peeked = recv(guest.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK);
         peeked.ok()
     });
-    lab.switch.signal(Signal::SIGSTOP);
+    lab.switch.freeze();
     for number in 0..COUNT {
         put(&guest, &broadcast(1, &[number]));
     }
@@ -81,6 +81,7 @@ fn bess_guests_go_without_a_frame() {
     lab.switch.wait_for_times("Disconnect", 3);
     // With frames that nobody has read.
     let deaf = packets(&lab.path("bess"));
+    lab.switch.wait_for_times("New connection", 4);
     let (sender, other) = (lab.plug(), lab.plug());
     for _ in 0..200 {
         sender.send(&broadcast(1, &[0x55; 1000]));
@@ -95,14 +96,16 @@ fn bess_guests_go_without_a_frame() {
 fn the_end_of_a_connection_counts_as_no_frame() {
     let mut lab = Lab::new(&["-bess", "bess"]);
     let other = lab.plug();
-    for number in 0..50 {
+    for number in 0..50_u8 {
         let guest = packets(&lab.path("bess"));
         put(&guest, b"");
         put(&guest, &broadcast(1, &[number]));
         drop(guest);
         assert_eq!(other.recv(), broadcast(1, &[number]));
+        // The next one's frame must not go to this one too.
+        lab.switch
+            .wait_for_times("Disconnect", usize::from(number) + 1);
     }
-    lab.switch.wait_for_times("Disconnect", 50);
     lab.switch.signal(Signal::SIGUSR1);
     lab.switch
         .wait_for("frames: 100 in, 0 copies, 50 out, 50 dropped (50 too short), 0 waiting");
@@ -110,8 +113,9 @@ fn the_end_of_a_connection_counts_as_no_frame() {
 
 #[test]
 fn empty_and_short_packets_are_no_end() {
-    let lab = Lab::new(&["-bess", "bess"]);
+    let mut lab = Lab::new(&["-bess", "bess"]);
     let (guest, other) = (packets(&lab.path("bess")), packets(&lab.path("bess")));
+    lab.switch.wait_for_times("New connection", 2);
     for _ in 0..100 {
         put(&guest, b"");
         put(&guest, b"short");

@@ -168,7 +168,7 @@ impl Plug {
     #[must_use]
     pub fn recv(&self) -> Vec<u8> {
         let mut frame = vec![0; 1 << 17];
-        let length = self.data.recv(&mut frame).expect("a frame");
+        let length = uninterrupted(|| self.data.recv(&mut frame)).expect("a frame");
         frame.truncate(length);
         frame
     }
@@ -180,6 +180,17 @@ impl Plug {
         let peeked = recv(self.data.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK);
         self.data.set_nonblocking(false).expect("a data socket");
         peeked.is_ok()
+    }
+}
+
+/// Does it again where a stop of the whole process broke it off: with a time limit the kernel doesn't
+/// go on by itself.
+fn uninterrupted<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 
@@ -212,7 +223,7 @@ pub fn connect(control: &Path) -> UnixStream {
 #[track_caller]
 pub fn wait_for_close(stream: &mut UnixStream) {
     let mut bytes = [0; 256];
-    match stream.read(&mut bytes) {
+    match uninterrupted(|| stream.read(&mut bytes)) {
         Ok(0) => {}
         Ok(length) => panic!("{length} bytes instead of the end"),
         Err(error) => assert_eq!(
