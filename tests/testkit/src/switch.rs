@@ -21,7 +21,7 @@ mod plug;
 
 pub use plug::{
     ADDRESS_LEN, BROADCAST, MAGIC, Plug, Version, bind, connect, frame, fresh_address,
-    path_address, request, socket_address, station, wait_for_close,
+    path_address, request, socket_address, station, uninterrupted, wait_for_close,
 };
 
 /// A switch that was started. Dropping it kills it.

@@ -17,7 +17,8 @@ use testkit::{
     faults::{at_each_moment, limited, make_read_only, mount_tmpfs, starve, unmount},
     netns::isolated,
     switch::{
-        Plug, Switch, Version, connect, frame, fresh_address, request, station, wait_for_close,
+        Plug, Switch, Version, connect, frame, fresh_address, request, station, uninterrupted,
+        wait_for_close,
     },
     until,
 };
@@ -275,7 +276,7 @@ fn the_log_goes_to_syslog() {
         let pid = switch.pid();
         let next = || {
             let mut text = [0; 1024];
-            let length = syslog.recv(&mut text).unwrap();
+            let length = uninterrupted(|| syslog.recv(&mut text)).unwrap();
             String::from_utf8(text[..length].to_vec()).unwrap()
         };
         let line = |priority: u8, text: &str| format!("<{priority}>uml_switch[{pid}]: {text}");

@@ -23,7 +23,7 @@ use nix::{
 use testkit::{
     PATIENCE,
     cmd::run,
-    switch::{Plug, Switch, Version},
+    switch::{Plug, Switch, Version, uninterrupted},
     until,
 };
 
@@ -179,7 +179,7 @@ fn readiness_is_told() {
         .env("NOTIFY_SOCKET", dir.path().join("notify"));
     let switch = Switch::launch(dir.path(), command, Stdio::null());
     let mut text = [0; 256];
-    let length = manager.recv(&mut text).unwrap();
+    let length = uninterrupted(|| manager.recv(&mut text)).unwrap();
     let text = String::from_utf8_lossy(&text[..length]);
     assert!(text.starts_with("READY=1\n"), "{text}");
     assert!(text.contains(&format!("MAINPID={}", switch.pid())));

@@ -45,7 +45,9 @@ pub(crate) fn put(end: &OwnedFd, bytes: &[u8]) {
 #[track_caller]
 pub(crate) fn get(end: &OwnedFd) -> Vec<u8> {
     let mut bytes = vec![0; 1 << 17];
-    let length = recv(end.as_raw_fd(), &mut bytes, MsgFlags::empty()).unwrap();
+    let received =
+        switch::uninterrupted(|| Ok(recv(end.as_raw_fd(), &mut bytes, MsgFlags::empty())?));
+    let length = received.unwrap();
     bytes.truncate(length);
     bytes
 }

@@ -184,8 +184,11 @@ impl Plug {
 }
 
 /// Does it again where a stop of the whole process broke it off: with a time limit the kernel doesn't
-/// go on by itself.
-fn uninterrupted<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// go on by itself. Returns what it returned otherwise.
+///
+/// # Errors
+/// Those of the attempt.
+pub fn uninterrupted<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
