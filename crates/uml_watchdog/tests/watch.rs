@@ -136,11 +136,11 @@ fn signs_of_life_are_waited_for_anew() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    let mut child = ready(watchdog().args(["--timeout", "5", "-mconsole"]).arg(&path));
+    let mut child = ready(watchdog().args(["--timeout", "10", "-mconsole"]).arg(&path));
     let mut input = child.stdin.take().unwrap();
     // Longer than the limit in all: each of them must count.
     socket
-        .set_read_timeout(Some(std::time::Duration::from_millis(500)))
+        .set_read_timeout(Some(std::time::Duration::from_secs(1)))
         .unwrap();
     for _ in 0..12 {
         input.write_all(b"\n").unwrap();
