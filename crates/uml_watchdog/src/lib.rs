@@ -147,10 +147,26 @@ fn tell(socket: &Path) -> Result<(), IoError> {
         text: b"",
     };
     UnixDatagram::unbound()
-        .and_then(|own| {
-            own.set_write_timeout(Some(ROOM))?;
-            own.send_to(&hang.encode(), socket)
-        })
-        .map(drop)
+        .and_then(|own| send_within(ROOM, &own, &hang.encode(), socket))
         .map_err(IoError::at("telling that the guest hangs to", socket))
+}
+
+/// Sends a datagram as soon as there is room for it, within this time.
+fn send_within(
+    limit: Duration,
+    own: &UnixDatagram,
+    datagram: &[u8],
+    socket: &Path,
+) -> io::Result<()> {
+    let begin = Instant::now();
+    loop {
+        let left = limit.saturating_sub(begin.elapsed());
+        // No time at all would mean for ever.
+        own.set_write_timeout(Some(left.max(Duration::from_millis(1))))?;
+        match own.send_to(datagram, socket) {
+            // It was stopped and goes on: the kernel doesn't take this wait up again by itself.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            sent => return sent.map(drop),
+        }
+    }
 }

@@ -2,15 +2,22 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     os::unix::{net::UnixDatagram, process::ExitStatusExt as _},
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use testkit::{
     PATIENCE,
     cmd::{run, wait_for},
-    fill_queue,
+    fill_queue, until,
 };
 use uml_core::wire::mconsole::{Event, Notification};
 
@@ -95,9 +102,10 @@ fn a_silent_guest_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_nonblocking(true).unwrap();
     let mut child = ready(watchdog().args(["--timeout", "1", "-mconsole"]).arg(&path));
     let _input = child.stdin.take();
+    ends_with(child, 1);
     let mut buffer = [0; 100];
     let length = socket.recv(&mut buffer).unwrap();
     let heard = Notification::decode(&buffer[..length]).unwrap();
@@ -105,7 +113,6 @@ fn a_silent_guest_is_told_of() {
         (length, heard.event, heard.text),
         (16, Event::Hang, &b""[..])
     );
-    ends_with(child, 1);
 }
 
 #[test]
@@ -120,6 +127,17 @@ fn a_listener_that_takes_nothing_is_not_waited_for() {
     let _input = child.stdin.take();
     let mut said = String::new();
     let mut errors = child.stderr.take().unwrap();
+    // Stopped now and then, it waits no less.
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    while child.try_wait().unwrap().is_none() {
+        kill(pid, Signal::SIGSTOP).unwrap();
+        until("it to be stopped, or to have ended", || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            (stat.contains(") T ") || stat.contains(") Z ")).then_some(())
+        });
+        kill(pid, Signal::SIGCONT).unwrap();
+        thread::sleep(Duration::from_millis(100));
+    }
     ends_with(child, 1);
     errors.read_to_string(&mut said).unwrap();
     assert_eq!(
@@ -140,7 +158,7 @@ fn signs_of_life_are_waited_for_anew() {
     let mut input = child.stdin.take().unwrap();
     // Longer than the limit in all: each of them must count.
     socket
-        .set_read_timeout(Some(std::time::Duration::from_secs(1)))
+        .set_read_timeout(Some(Duration::from_secs(1)))
         .unwrap();
     for _ in 0..12 {
         input.write_all(b"\n").unwrap();
