@@ -36,7 +36,8 @@ pub const DEFAULT_DATA: &str = "/tmp/uml.data";
 /// SIGINT, SIGTERM and SIGHUP end the switch and remove its sockets; SIGUSR1 logs what became of
 /// the frames. On a terminal the end of input (ctrl-D) ends it too.
 #[derive(Debug, Parser)]
-#[command(name = "uml_switch", version)]
+// The last word counts: the system's own come before those of /etc/default/uml-utilities.
+#[command(name = "uml_switch", version, args_override_self = true)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a switch of the command line"
@@ -44,15 +45,15 @@ pub const DEFAULT_DATA: &str = "/tmp/uml.data";
 pub struct Cli {
     /// The control socket that guests plug in at (/tmp/uml.ctl); behind -compat-v0 the data socket
     /// follows it
-    #[arg(long, value_name = "control-socket", value_parser = any_path(), overrides_with = "unix")]
+    #[arg(long, value_name = "control-socket", value_parser = any_path())]
     pub unix: Option<PathBuf>,
 
     /// The data socket of guests of version 0 (/tmp/uml.data)
-    #[arg(long, value_name = "data-socket", value_parser = any_path(), overrides_with = "data")]
+    #[arg(long, value_name = "data-socket", value_parser = any_path())]
     pub data: Option<PathBuf>,
 
     /// Send every frame to all ports
-    #[arg(long, overrides_with = "hub")]
+    #[arg(long)]
     pub hub: bool,
 
     /// Connect this tap device, which is made if there is none; may be given several times
@@ -60,11 +61,11 @@ pub struct Cli {
     pub tap: Vec<String>,
 
     /// Go to the background once everything is set up
-    #[arg(long, overrides_with = "daemon")]
+    #[arg(long)]
     pub daemon: bool,
 
     /// Take requests of version 0 too: such guests name the data socket themselves
-    #[arg(long, overrides_with = "compat_v0")]
+    #[arg(long)]
     pub compat_v0: bool,
 
     /// Listen here for guests with `vec0:transport=bess,dst=PATH`; may be given several times
@@ -236,5 +237,18 @@ mod tests {
             spelled("--mode 0777 -q -x -unix"),
             "--mode 0777 -q -x --unix"
         );
+    }
+
+    #[test]
+    fn the_last_word_counts_and_lists_go_on() {
+        let cli = "x --mode 0777 --syslog -q --mode 0660 --syslog -q --tap a --tap b --hub --hub \
+                   --unix a --unix b --pidfile a --pidfile b --ports 1 --ports 2 --group a --group b";
+        let cli = Cli::try_parse_from(cli.split_whitespace()).unwrap();
+        assert_eq!((cli.mode, cli.ports), (Some(0o660), Some(2)));
+        assert!(cli.syslog && cli.quiet && cli.hub);
+        assert_eq!(cli.tap, ["a", "b"]);
+        assert_eq!(cli.control_socket(), PathBuf::from("b"));
+        assert_eq!(cli.pidfile, Some("b".into()));
+        assert_eq!(cli.group, Some("b".into()));
     }
 }

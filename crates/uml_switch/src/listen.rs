@@ -161,9 +161,7 @@ pub(crate) fn bind_at(
         result => result.map_err(failed)?,
     }
     let own = OwnPath::at(path)?;
-    if let Some(gid) = rights.gid {
-        lchown(path, None, Some(gid)).map_err(IoError::at("setting the group of", path))?;
-    }
+    set_group(path, rights)?;
     if kind != SockType::Datagram {
         let backlog = Backlog::new(4096).unwrap_or(Backlog::MAXCONN);
         listen(&new, backlog).map_err(failed)?;
@@ -230,6 +228,16 @@ fn remove_stale(
     }
 }
 
+/// Gives what was just made to the group asked for. Where it has that one already, the system isn't
+/// asked: under systemd, whose units forbid the call, it has the unit's.
+fn set_group(path: &Path, rights: Rights) -> Result<(), IoError> {
+    let Some(gid) = rights.gid else { return Ok(()) };
+    if fs::symlink_metadata(path).is_ok_and(|made| made.gid() == gid) {
+        return Ok(());
+    }
+    lchown(path, None, Some(gid)).map_err(IoError::at("setting the group of", path))
+}
+
 /// Makes a folder unless it is there, with these rights for the sockets in it.
 ///
 /// # Errors
@@ -240,9 +248,7 @@ pub(crate) fn make_folder(path: &Path, rights: Rights) -> Result<(), IoError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(IoError::at("making folder", path)(error)),
     }
-    if let Some(gid) = rights.gid {
-        lchown(path, None, Some(gid)).map_err(IoError::at("setting the group of", path))?;
-    }
+    set_group(path, rights)?;
     if let Some(mode) = rights.mode {
         // Who may write to the sockets may make some of their own here, and find them.
         let mode = mode | (mode & 0o222) >> 1 | 0o700;

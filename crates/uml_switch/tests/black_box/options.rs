@@ -3,12 +3,14 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    process::Command,
+    path::Path,
+    process::{Command, Stdio},
 };
 
 use nix::unistd::{Group, User};
 use testkit::{
     cmd::run,
+    faults::Moment,
     switch::{Switch, Version, bind, connect, fresh_address, request, wait_for_close},
 };
 
@@ -28,6 +30,27 @@ fn modes_and_groups_hold_for_all_sockets() {
     let folder = fs::metadata(lab.path("net")).unwrap();
     assert_eq!(folder.permissions().mode() & 0o777, 0o770);
     assert_eq!(folder.gid(), nogroup);
+}
+
+#[test]
+fn a_group_that_the_sockets_have_already_is_not_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let group = nix::unistd::getegid().to_string();
+    // As the unit starts it, with more options behind its own.
+    let mut command = Moment {
+        call: "lchown",
+        time: 1,
+    }
+    .kills(Path::new(BINARY));
+    command.args(["--mode", "0777", "--mode", "0660", "--group", &group]);
+    command.args(["-vde", "net", "-unix", "ctl"]);
+    let mut switch = Switch::launch(dir.path(), command, Stdio::null());
+    switch.wait_for(" attached to unix socket");
+    for name in ["ctl", "net/ctl"] {
+        let found = fs::metadata(dir.path().join(name)).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o660, "{name}");
+        assert_eq!(found.gid().to_string(), group, "{name}");
+    }
 }
 
 #[test]
