@@ -33,6 +33,11 @@ pub fn enter() {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
     mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).expect("mounting /sys");
+    // A new network namespace forwards where the machine's first one does, for containers say.
+    let forwarding = "/proc/sys/net/ipv4/ip_forward";
+    if fs::read_to_string(forwarding).expect("whether the host forwards") != "0\n" {
+        fs::write(forwarding, "0").expect("no forwarding");
+    }
     ip("link set lo up");
 }
 

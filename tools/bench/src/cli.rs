@@ -82,7 +82,7 @@ pub struct Document {
 /// Options of the merge benchmark.
 #[derive(Debug, Clone, Args)]
 pub struct Moo {
-    /// Where the disk images are made, and found again by the next run (10 GiB)
+    /// Where the disk images are made, and found again by the next run (12 GiB)
     #[arg(long, value_name = "DIR", default_value = "target/bench/moo")]
     pub work: PathBuf,
 }
