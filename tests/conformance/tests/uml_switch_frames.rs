@@ -626,6 +626,8 @@ fn a_tap_device_is_a_port() {
                     ip("tuntap add tap0 mode tap");
                 }
                 let mut switch = start(sandbox, &["-tap", "tap0", "-unix", "ctl"]);
+                // The reference opens the device after it has said that it is attached to it.
+                switch.wait_for("New connection");
                 ip("link set tap0 address 02:00:00:00:00:77 up");
                 ip("addr add 10.9.9.1/24 dev tap0");
                 let guest = plug(sandbox, Version::V3);
