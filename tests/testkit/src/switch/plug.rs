@@ -158,9 +158,8 @@ impl Plug {
     /// Sends a frame to the switch.
     #[track_caller]
     pub fn send(&self, frame: &[u8]) {
-        self.data
-            .send_to_addr(frame, &self.switch)
-            .expect("sending a frame");
+        let sent = uninterrupted(|| self.data.send_to_addr(frame, &self.switch));
+        sent.expect("sending a frame");
     }
 
     /// The next frame from the switch. Panics when none comes in time.
