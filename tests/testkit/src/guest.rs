@@ -259,7 +259,22 @@ impl Running {
     /// As [`Running::halted`], for a guest that has much to do.
     #[track_caller]
     #[expect(clippy::must_use_candidate, reason = "that it halted is often all")]
-    pub fn halted_within(mut self, patience: Duration) -> String {
+    pub fn halted_within(self, patience: Duration) -> String {
+        self.halt(patience).0
+    }
+
+    /// As [`Running::halted`]; says too whether the kernel died before it gave back what it
+    /// had of the host.
+    #[track_caller]
+    #[must_use]
+    pub fn halted_or_died(self) -> (String, bool) {
+        self.halt(GUEST_PATIENCE)
+    }
+
+    /// Now and then a guest kernel that has halted dies of a signal (SIGABRT) before its process ends
+    /// by itself, most of all on a busy host. Its disks are synced and read-only by then.
+    #[track_caller]
+    fn halt(mut self, patience: Duration) -> (String, bool) {
         let status = match self.try_wait() {
             Some(status) => Some(status),
             None => cmd::wait_for(&mut self.child, patience),
@@ -272,15 +287,14 @@ impl Running {
             );
         };
         self.ended = Some(status);
-        // Now and then a guest kernel that has halted dies of a signal (SIGABRT) before its process
-        // ends by itself, most of all on a busy host. Its disks are synced and read-only by then.
-        let has_halted = status.signal().is_none() || console.contains("reboot: System halted");
+        let died = status.signal().is_some();
+        let has_halted = !died || console.contains("reboot: System halted");
         assert!(
             has_halted && console.contains("the script ended with status 0"),
             "guest {} ended with {status}:\n{console}",
             self.umid
         );
-        console
+        (console, died)
     }
 
     /// Kills the guest with SIGKILL, as a crash of the host would, and waits until all of it is gone.
