@@ -30,7 +30,7 @@ use nix::{
 use uml_core::{
     IoError,
     hostnet::{BadName, NamePattern},
-    tuntap::{Device, Existing, Kind as DeviceKind, Mode, TunTapError},
+    tuntap::{Device, Existing, Kind as DeviceKind, Mode, Step, TunTapError},
     wire::vde,
 };
 
@@ -55,7 +55,7 @@ pub(crate) enum SetupError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// A tap device can't be had.
-    #[error("tap device '{name}'")]
+    #[error("tap device '{name}'{}", way_out(source))]
     Tap {
         /// Its name.
         name: String,
@@ -202,6 +202,17 @@ fn open_door(server: &mut Server, door: Door) -> Result<(), IoError> {
     server
         .open_door(door)
         .map_err(IoError::at("watching", name))
+}
+
+/// What to do where this user may neither make the device nor attach to it.
+fn way_out(error: &TunTapError) -> &'static str {
+    if matches!(error.step, Step::Attach(_))
+        && error.source.kind() == io::ErrorKind::PermissionDenied
+    {
+        " (root makes it for an unprivileged user: tunctl -u USER -t DEVICE)"
+    } else {
+        ""
+    }
 }
 
 fn open_tap(name: &str) -> Result<Device, SetupError> {

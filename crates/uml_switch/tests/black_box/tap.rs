@@ -9,12 +9,13 @@ use std::{
 use testkit::{
     PATIENCE,
     bins::installed,
+    cmd::run,
     netns::{ip, isolated},
     switch::{BROADCAST, Plug, station},
     until,
 };
 
-use crate::Lab;
+use crate::{BINARY, Lab};
 
 /// How long an answer may take before the question is asked again.
 const SOON: Duration = Duration::from_millis(500);
@@ -81,5 +82,25 @@ fn tap_devices_come_and_go() {
         }
         reaches(&guest, 2);
         lab.works();
+    });
+}
+
+#[test]
+fn a_tap_that_the_user_may_not_make_is_told_with_a_way_out() {
+    isolated(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(installed("setpriv", "util-linux"));
+        command
+            .args(["--bounding-set=-net_admin", BINARY, "-tap", "tap9"])
+            .args(["-unix", "ctl"])
+            .current_dir(dir.path());
+        let refused = run(&mut command);
+        assert_eq!(refused.code(), 1);
+        assert_eq!(
+            refused.err(),
+            "tap device 'tap9' (root makes it for an unprivileged user: tunctl -u USER \
+             -t DEVICE): attaching to tap9: Operation not permitted\n"
+        );
+        assert!(!dir.path().join("ctl").exists());
     });
 }
