@@ -5,10 +5,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     mem,
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::fs::OpenOptionsExt as _,
-    },
+    os::fd::AsRawFd as _,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -16,7 +13,6 @@ use std::{
 use conformance::{Sandbox, Transcript, differs, same, same_but_words};
 use nix::{
     fcntl::OFlag,
-    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
     sys::{
         signal::{Signal, kill},
         socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket},
@@ -24,7 +20,7 @@ use nix::{
     unistd::{Pid, pipe2},
 };
 use testkit::{
-    cmd,
+    cmd, pty,
     switch::{self, Plug, Switch, Version},
     until,
 };
@@ -347,27 +343,13 @@ fn signals_that_were_ignored_before() {
     });
 }
 
-/// A terminal: the end that types and reads, and the one that programs see.
-fn terminal() -> (File, File) {
-    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let slave = File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(OFlag::O_NOCTTY.bits())
-        .open(ptsname_r(&master).unwrap())
-        .unwrap();
-    (File::from(OwnedFd::from(master)), slave)
-}
-
 /// Starts a switch on a terminal, types, and records how it ends.
 fn typed(sandbox: &mut Sandbox, keys: &[u8]) {
-    let (mut typing, seen) = terminal();
+    let mut terminal = pty::open();
     let command = switch::command(sandbox.binary(), &["-unix", "ctl"]);
-    let mut switch = Switch::launch(sandbox.dir(), command, Stdio::from(seen));
+    let mut switch = Switch::launch(sandbox.dir(), command, Stdio::from(terminal.slave));
     switch.wait_for("attached to");
-    typing.write_all(keys).unwrap();
+    terminal.master.write_all(keys).unwrap();
     saw_end(sandbox, &mut switch);
     sandbox.saw_files();
 }
@@ -525,7 +507,11 @@ fn in_the_background_without_the_terminal() {
         "-daemon on a terminal",
         "switch-daemon-terminal",
         |sandbox| {
-            let (_typing, seen) = terminal();
+            let pty::Terminal {
+                master: _master,
+                slave: seen,
+                ..
+            } = pty::open();
             let mut command = Command::new(sandbox.binary());
             command
                 .args(["-daemon", "-unix", "ctl"])
