@@ -178,8 +178,7 @@ fn a_kernel_that_is_slow_is_waited_for() {
         .unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     until("the helper to wait", || {
-        let wait = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        wait.contains(") S ").then_some(())
+        (cmd::state(child.id()) == Some('S')).then_some(())
     });
     for _ in 0..count {
         socket.recv(&mut [0; 10]).unwrap();

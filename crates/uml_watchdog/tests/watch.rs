@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     os::unix::{net::UnixDatagram, process::ExitStatusExt as _},
     process::{Child, Command, Stdio},
@@ -16,7 +15,7 @@ use nix::{
 };
 use testkit::{
     PATIENCE,
-    cmd::{run, wait_for},
+    cmd::{run, state, wait_for},
     fill_queue, until,
 };
 use uml_core::wire::mconsole::{Event, Notification};
@@ -132,8 +131,7 @@ fn a_listener_that_takes_nothing_is_not_waited_for() {
     while child.try_wait().unwrap().is_none() {
         kill(pid, Signal::SIGSTOP).unwrap();
         until("it to be stopped, or to have ended", || {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-            (stat.contains(") T ") || stat.contains(") Z ")).then_some(())
+            matches!(state(child.id()), Some('T' | 'Z')).then_some(())
         });
         kill(pid, Signal::SIGCONT).unwrap();
         thread::sleep(Duration::from_millis(100));

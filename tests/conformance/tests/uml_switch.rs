@@ -440,9 +440,9 @@ impl Daemon {
     fn stop(self, signal: Signal) {
         kill(self.0, signal).unwrap();
         until("the end of the switch", || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
             // Ended, or ended and not waited for where nobody adopts it.
-            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+            let pid = self.0.as_raw().unsigned_abs();
+            matches!(cmd::state(pid), None | Some('Z')).then_some(())
         });
         // Its number may be another process's by now.
         mem::forget(self);

@@ -20,7 +20,7 @@ use nix::{
 };
 use testkit::{
     bins::{installed, ours},
-    cmd::{Finished, run, run_with_input},
+    cmd::{Finished, run, run_with_input, state},
     guest::{Guest, Running},
     netns, until,
 };
@@ -288,8 +288,7 @@ fn a_guest_that_the_host_has_stopped_is_not_waited_for() {
     let pid = Pid::from_raw(guest.pid().try_into().unwrap());
     kill(pid, Signal::SIGSTOP).unwrap();
     until("the guest to be stopped", || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.contains(") T ").then_some(())
+        (state(guest.pid()) == Some('T')).then_some(())
     });
     let ask = || run(mconsole(d).args(["--timeout", "0.5", "lab1", "version"]));
     let silent = ask();

@@ -145,6 +145,15 @@ pub fn until_named(child: &Child, name: &str) {
     });
 }
 
+/// The letter that `/proc` has for what a process does (`S` it sleeps, `T` it is stopped, `Z` it has
+/// ended and isn't waited for); `None` when there is no such process.
+#[must_use]
+pub fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the program's name, which may hold anything.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Waits for a child at most that long; `None` when it still runs.
 pub fn wait_for(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let start = Instant::now();

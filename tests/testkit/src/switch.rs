@@ -130,7 +130,9 @@ impl Switch {
     #[track_caller]
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
-        until("the switch to stop", || (self.state() == 'T').then_some(()));
+        until("the switch to stop", || {
+            (cmd::state(self.pid()) == Some('T')).then_some(())
+        });
     }
 
     /// Waits until it sleeps, or has ended: all that had reached it by now is dealt with, and what it
@@ -139,16 +141,8 @@ impl Switch {
     #[track_caller]
     pub fn wait_until_idle(&self) {
         until("the switch to sleep", || {
-            matches!(self.state(), 'S' | 'Z').then_some(())
+            matches!(cmd::state(self.pid()), Some('S' | 'Z')).then_some(())
         });
-    }
-
-    /// The letter that `/proc` has for what it does.
-    fn state(&self) -> char {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
-        let stat = stat.expect("a process that was not waited for");
-        let (_, state) = stat.rsplit_once(") ").expect("a state behind the name");
-        state.chars().next().expect("a state")
     }
 
     /// How it ended, if it has.
